@@ -1,0 +1,54 @@
+# Two commands to know: `make demo` shows the station at work, `make test` proves it.
+# The first of them sets up .venv; llama.cpp is compiled then, which takes about three minutes on two cores.
+# For a GPU: CMAKE_ARGS=-DGGML_CUDA=on make setup
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc)
+
+.PHONY: help demo test run check format setup
+
+help:
+	@echo "make demo    watch the station judge the shipped pictures; no camera, GPU or PLC needed"
+	@echo "make test    run all tests"
+	@echo "make run     start the station with config.yaml in the foreground; Ctrl-C ends it"
+	@echo "make check   formatting, lint, types, import rules"
+	@echo "make format  put the code into the project's form"
+	@echo "make setup   make .venv and install everything into it"
+
+demo: setup
+	$(BIN)/station demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+run: setup
+	@mkdir -p run/station/hot
+	@echo "Put pictures into run/station/hot; 'station watch' in another terminal shows the verdicts. Ctrl-C ends."
+	$(BIN)/station run --config config.yaml
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/unit/test_import_rules.py
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+setup: $(READY)
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "Python 3.11, 3.12 or 3.13 is needed. Name it, as: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@command -v c++ >/dev/null && command -v cmake >/dev/null || \
+		{ echo "A C++ compiler and cmake are needed to build llama.cpp. On Debian or Ubuntu: apt install build-essential cmake"; exit 1; }
+	@$(PYTHON) -m venv .venv || \
+		{ echo "Python's venv is missing. On Debian or Ubuntu: apt install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	@echo "Installing. llama.cpp is compiled now, about three minutes on two cores."
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -e '.[dev,export]'
+	@touch $@
