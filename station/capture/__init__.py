@@ -1,0 +1,1 @@
+"""From the hot folder to a job in the queue: claim, gate, register, crop, spool."""

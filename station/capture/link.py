@@ -1,0 +1,168 @@
+"""The line to the worker: jobs out, acks in, over a ZeroMQ DEALER. The only place of capture that knows zmq.
+
+Says hello each second; sends at most as many jobs without an ack as the worker granted; sends all unacked jobs again
+when the worker restarted, was silent, or did not ack one long after its deadline: the worker judges a job only once.
+A worker that is silent is reported and waited for. One thread; the socket never leaves it.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterator
+
+import zmq
+
+from station.complaints import Complaints
+from station.errors import QueueError
+from station.messages import MAX_MESSAGE_BYTES, Ack, Credit, Hello, JobMessage, decode, encode
+from station.records import Job
+
+HELLO_EVERY_S = 1.0
+SILENT_AFTER_S = 3.0
+RESEND_AFTER_DEADLINE_S = 10.0
+MESSAGES_HELD = 32
+"""Most messages ZeroMQ holds for a worker that is away: mostly hellos, so that it is not flooded when it comes."""
+
+_log = logging.getLogger(__name__)
+
+
+class WorkerLink:
+    """The jobs that are on their way to the worker, and the socket. `open` first, `close` last."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, hello: Hello, deadline_ms: int) -> None:
+        self._context = context
+        self._endpoint = endpoint
+        self._hello = encode(hello)
+        self._resend_after_s = deadline_ms / 1000 + RESEND_AFTER_DEADLINE_S
+        self._complaints = Complaints(_log)
+        self._socket: zmq.Socket[bytes] | None = None
+        self._waiting: deque[Job] = deque()
+        self._unacked: dict[str, tuple[Job, float]] = {}
+        self._session = ""
+        self._next_hello_s = 0.0
+        self._heard_s = time.monotonic()
+        self.is_silent = False
+        """The worker has not answered for some seconds."""
+        self.credit = 0
+        """How many jobs may be unacked; 0 until the worker grants some."""
+
+    @property
+    def open_jobs(self) -> int:
+        """How many jobs are here or at the worker without an ack."""
+        return len(self._waiting) + len(self._unacked)
+
+    def open(self) -> None:
+        """Connect; the worker need not be there yet. Raises QueueError."""
+        socket = self._context.socket(zmq.DEALER)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.SNDHWM, MESSAGES_HELD)
+        socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+        try:
+            socket.connect(self._endpoint)
+        except zmq.ZMQError as error:
+            socket.close()
+            raise QueueError(
+                f"The queue {self._endpoint} cannot be used: {error}.", "Correct queue.endpoint in config.yaml."
+            ) from error
+        self._socket = socket
+
+    def close(self) -> None:
+        """Close the socket; jobs without an ack are still in the spool. May be called twice."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def add(self, job: Job) -> None:
+        """Send the job as soon as there is credit."""
+        self._waiting.append(job)
+        self._send_waiting()
+
+    def wait(self, timeout_s: float, event_fd: int) -> list[Ack]:
+        """Return the acks that came; waits until there is a message, `event_fd` is readable or the time is up."""
+        poller = zmq.Poller()
+        poller.register(self._opened, zmq.POLLIN)
+        poller.register(event_fd, zmq.POLLIN)
+        poller.poll(round(timeout_s * 1000))
+        acks = list(self._received_acks())
+        self._say_hello()
+        self._watch_worker()
+        self._send_waiting()
+        return acks
+
+    @property
+    def _opened(self) -> zmq.Socket[bytes]:
+        if self._socket is None:
+            raise QueueError(f"The queue {self._endpoint} is not open.")
+        return self._socket
+
+    def _received_acks(self) -> Iterator[Ack]:
+        """Take in all messages that are there; yield the acks among them."""
+        while (data := self._received()) is not None:
+            try:
+                message = decode(data)
+            except QueueError as error:
+                self._complaints.say("bad message", str(error))
+                continue
+            self._hear()
+            if isinstance(message, Credit):
+                self._take_credit(message)
+            elif isinstance(message, Ack) and message.job_id in self._unacked:
+                del self._unacked[message.job_id]
+                yield message
+
+    def _received(self) -> bytes | None:
+        try:
+            return self._opened.recv(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+
+    def _hear(self) -> None:
+        self._heard_s = time.monotonic()
+        if self.is_silent:
+            self.is_silent = False
+            _log.info("The worker at %s answers again.", self._endpoint)
+            self._send_again("was silent")
+
+    def _take_credit(self, credit: Credit) -> None:
+        self.credit = credit.jobs
+        if self._session not in {"", credit.session}:
+            self._send_again("was started anew")
+        self._session = credit.session
+
+    def _send_again(self, why: str) -> None:
+        if self._unacked:
+            _log.info("The worker %s: %d jobs are sent again.", why, len(self._unacked))
+        self._waiting.extendleft(job for job, _ in reversed(self._unacked.values()))
+        self._unacked.clear()
+
+    def _say_hello(self) -> None:
+        now_s = time.monotonic()
+        if now_s >= self._next_hello_s:
+            self._next_hello_s = now_s + HELLO_EVERY_S
+            self._sent(self._hello)
+
+    def _watch_worker(self) -> None:
+        now_s = time.monotonic()
+        if now_s - self._heard_s > SILENT_AFTER_S:
+            self.is_silent = True
+            self._complaints.say(
+                "worker silent",
+                f"No worker answers at {self._endpoint}. Pictures wait in the spool: start the worker.",
+            )
+        if any(now_s - sent_s > self._resend_after_s for _, sent_s in self._unacked.values()):
+            self._send_again("did not ack in time")
+
+    def _send_waiting(self) -> None:
+        while self._waiting and len(self._unacked) < self.credit and not self.is_silent:
+            job = self._waiting[0]
+            if not self._sent(encode(JobMessage(job=job))):
+                return
+            self._waiting.popleft()
+            self._unacked[job.job_id] = (job, time.monotonic())
+
+    def _sent(self, data: bytes) -> bool:
+        try:
+            self._opened.send(data, zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return False
+        return True

@@ -1,0 +1,191 @@
+"""The capture service: pictures from the hot folder become jobs at the worker, and leave the spool when acked.
+
+One loop in one thread: wait for a hint or a message -> release what was acked -> scan -> claim one file -> prepare one
+job, and only as many ahead as the worker takes, so that memory stays bounded: the spool on the disk holds the rest.
+A picture that cannot be prepared becomes a job with a Failure; nothing is dropped. A full or read-only disk is reported
+and waited for; a disk that reports write errors ends the service (SpoolError).
+"""
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+
+import cv2
+import zmq
+
+from station.capture.gate import CaptureLimits
+from station.capture.hotfolder import HotFolder
+from station.capture.link import WorkerLink
+from station.capture.picture_file import PictureFile, nothing_read
+from station.capture.prepare import Preparer, unreadable
+from station.capture.spool import DiskFailedError, Folders, Pending, Spool
+from station.complaints import Complaints
+from station.errors import SpoolError
+from station.messages import Hello
+from station.recipe import Recipe
+from station.records import Failure, Job, Reason
+from station.settings import Settings
+from station.supervisor_notify import ServiceNotifier
+
+LONGEST_WAIT_S = 0.2
+"""A stop is noticed within this time."""
+JOBS_AHEAD = 1
+"""So many jobs are ready beyond the worker's credit, so that the next can go as soon as an ack comes."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A picture in the spool whose job is not made yet."""
+
+    pending: Pending
+    picture: PictureFile | None
+    """None: to be read from the spool, so that a long queue holds no pixels in memory."""
+    seen_ns: int
+    """time.monotonic_ns() when the complete file was seen."""
+
+
+@dataclass(frozen=True)
+class _Done:
+    """A picture whose job was sent."""
+
+    pending: Pending
+    failure: Failure | None
+
+
+class CaptureService:
+    """Capture for one station and one recipe. Raises ConfigurationError if the golden picture cannot be read."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        recipe: Recipe,
+        context: zmq.Context[zmq.Socket[bytes]],
+        notifier: ServiceNotifier | None = None,
+    ) -> None:
+        capture = settings.capture
+        limits = CaptureLimits(capture.max_file_mib * 1024 * 1024, capture.max_megapixels * 1_000_000)
+        folders = Folders(capture.hot_folder, capture.spool, settings.outputs.archive.folder, capture.quarantine)
+        hello = Hello(recipe=recipe.file.recipe, recipe_sha256=recipe.sha256)
+        self._preparer = Preparer(recipe, limits)
+        self._spool = Spool(folders, limits.max_file_bytes)
+        self._hot = HotFolder(capture.hot_folder, capture.rescan_s, capture.settle_ms)
+        self._link = WorkerLink(context, settings.queue.endpoint, hello, recipe.file.deadline_ms)
+        self._notifier = notifier or ServiceNotifier()
+        self._complaints = Complaints(_log)
+        self._found: deque[str] = deque()
+        self._waiting: deque[_Waiting] = deque()
+        self._at_worker: dict[str, _Done] = {}
+        self._to_release: deque[_Done] = deque()
+
+    def run(self, stop: threading.Event) -> None:
+        """Capture until `stop` is set. Raises SpoolError or QueueError if it cannot start or the disk fails."""
+        cv2.setNumThreads(1)  # more would compete with the model for the cores, and gain nothing on small regions
+        with contextlib.ExitStack() as stack:
+            self._start(stack)
+            self._notifier.ready()
+            stack.callback(self._notifier.stopping)
+            while not stop.is_set():
+                self._turn()
+
+    def _start(self, stack: contextlib.ExitStack) -> None:
+        """Open all parts, to be closed by `stack`, and take up what was left in the spool."""
+        stack.callback(self._hot.close)
+        self._spool.open()
+        stack.callback(self._spool.close)
+        self._hot.open()
+        self._link.open()
+        stack.callback(self._link.close)
+        left = self._spool.recover()
+        if left:
+            _log.info("%d pictures in the spool have no ack yet and are sent again.", len(left))
+        self._waiting.extend(_Waiting(pending, None, time.monotonic_ns()) for pending in left)
+
+    def _turn(self) -> None:
+        """One turn of the loop."""
+        for ack in self._link.wait(self._rest_s(), self._hot.event_fd):
+            self._to_release.append(self._at_worker.pop(ack.job_id))
+        if not self._found and self._hot.due_in_s() == 0:
+            self._found.extend(self._hot.scan())
+        if self._found:
+            self._claim(self._found.popleft())
+        if self._waiting and self._has_room():
+            self._send(self._waiting.popleft())
+        self._release_all()
+        self._notifier.alive()
+        self._notifier.status(self._state())
+
+    def _rest_s(self) -> float:
+        """Return how long the loop may wait."""
+        if self._found or (self._waiting and self._has_room()):
+            return 0
+        return min(LONGEST_WAIT_S, self._hot.due_in_s())
+
+    def _has_room(self) -> bool:
+        return self._link.open_jobs < self._link.credit + JOBS_AHEAD
+
+    def _claim(self, name: str) -> None:
+        """Take one file into the spool if it is complete. While that is impossible, all files stay where they are."""
+        seen_ns = time.monotonic_ns()
+        file = self._hot.open_complete(name)
+        if file is None:
+            return
+        try:
+            claimed = self._spool.claim(file, name)
+        except DiskFailedError:
+            raise
+        except SpoolError as error:
+            self._complaints.say("cannot claim", str(error))
+            self._found.clear()
+            return
+        finally:
+            os.close(file)
+        if claimed:
+            pending, picture = claimed
+            is_next = not self._waiting and self._has_room()
+            self._waiting.append(_Waiting(pending, picture if is_next else None, seen_ns))
+
+    def _send(self, waiting: _Waiting) -> None:
+        job = self._job(waiting)
+        self._at_worker[job.job_id] = _Done(waiting.pending, job.failure)
+        self._link.add(job)
+
+    def _job(self, waiting: _Waiting) -> Job:
+        """Return the job of a pending picture, whatever happens: the outermost guard of a job."""
+        pending, image = waiting.pending, nothing_read(waiting.pending.path.name)
+        try:
+            picture = waiting.picture or self._spool.read(pending)
+            image = picture.image
+            return self._preparer.prepare(pending.job_id, picture, waiting.seen_ns)
+        except OSError as error:
+            failure = unreadable(pending.path, error)
+        except Exception as error:  # noqa: BLE001  nothing a picture can cause may end the service
+            _log.exception("Job %s could not be prepared.", pending.job_id)
+            failure = Failure(
+                reason=Reason.IMAGE_UNREADABLE,
+                detail=f"{image.name!r} could not be prepared: {type(error).__name__}: {error}."
+                " This is a fault of the station: report it with the picture from the quarantine.",
+            )
+        return self._preparer.failed(pending.job_id, image, failure, waiting.seen_ns)
+
+    def _release_all(self) -> None:
+        """Move acked pictures out of the spool; what cannot be moved now is tried again in the next turn."""
+        for _ in range(len(self._to_release)):
+            done = self._to_release.popleft()
+            try:
+                self._spool.release(done.pending, done.failure)
+            except DiskFailedError:
+                raise
+            except SpoolError as error:
+                self._complaints.say("cannot release", str(error))
+                self._to_release.append(done)
+
+    def _state(self) -> str:
+        """Return one line for `systemctl status`."""
+        pictures = len(self._waiting) + self._link.open_jobs
+        return f"{pictures} pictures in the spool" + ("; no worker answers" if self._link.is_silent else "")

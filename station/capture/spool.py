@@ -1,0 +1,229 @@
+"""The spool: pictures that were claimed and have no verdict yet. `spool/<job_id>/<original name>` is the pending state.
+
+Claim: fsync the file, hash it, make `spool/<job_id>/`, rename the file into it, fsync the folders. From then on the
+picture cannot be lost, not by a power cut either. A job folder without a file is a claim that never happened.
+Release: rename into the archive or the quarantine. A release that a power cut undoes is done again, since the picture
+is then still in the spool. One station per spool (flock). Adapter for the disk; raises SpoolError; one thread.
+"""
+
+import errno
+import fcntl
+import logging
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from station.capture.job_id import captured_at, new_job_id
+from station.capture.picture_file import PictureFile, read_open, read_path
+from station.errors import SpoolError
+from station.records import Failure
+
+LOCK_NAME = ".lock"
+REASON_NAME = "reason.txt"
+FIRST_UNREADABLE_REASON = 2000
+"""Pictures with a Failure from here on go to the quarantine: a person must look at the camera, not at the part."""
+
+LOOK_AT_DISK = "Look at the disk (dmesg, smartctl) before the station is trusted again."
+
+_log = logging.getLogger(__name__)
+
+
+class DiskFailedError(SpoolError):
+    """The disk reported a write error. Nothing on it can be promised any more; the service must stop."""
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where pictures come from and go to; all on one file system."""
+
+    hot: Path
+    spool: Path
+    archive: Path
+    quarantine: Path
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A claimed picture that is waiting for its verdict."""
+
+    job_id: str
+    path: Path
+
+
+class Spool:
+    """Owns the spool folder from `open` to `close`."""
+
+    def __init__(self, folders: Folders, max_file_bytes: int) -> None:
+        self._folders = folders
+        self._max_file_bytes = max_file_bytes
+        self._lock: int | None = None
+
+    def open(self) -> None:
+        """Make the folders, check them and lock the spool. Raises SpoolError."""
+        for folder in (self._folders.spool, self._folders.archive, self._folders.quarantine):
+            _make(folder)
+        _check(self._folders)
+        self._lock = _locked(self._folders.spool / LOCK_NAME)
+
+    def close(self) -> None:
+        """Give the spool free. May be called twice."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def recover(self) -> list[Pending]:
+        """Return what was claimed before, oldest first; remove claims that never happened. Raises SpoolError."""
+        folders = [folder for folder in sorted(self._folders.spool.iterdir()) if folder.name != LOCK_NAME]
+        return [pending for folder in folders if (pending := _recovered(folder))]
+
+    def claim(self, file: int, name: str) -> tuple[Pending, PictureFile | None] | None:
+        """Take the complete file `name` of the hot folder, open as `file`, into the spool; it is durable on return.
+
+        None if the file changed or went away meanwhile: it will be seen again. Without a PictureFile if another file
+        took its name meanwhile: that one is in the spool now and must be read from there. Raises SpoolError.
+        """
+        source = self._folders.hot / name
+        try:
+            before = os.fstat(file)
+            os.fsync(file)
+            picture = read_open(file, name, self._max_file_bytes)
+            if _signature(os.fstat(file)) != _signature(before):
+                return None
+            path = self._moved_in(source)
+            is_same = path is not None and path.lstat().st_ino == before.st_ino
+        except OSError as error:
+            raise _mapped(error, f"{source} cannot be taken into the spool") from error
+        return (Pending(path.parent.name, path), picture if is_same else None) if path else None
+
+    def read(self, pending: Pending) -> PictureFile:
+        """Read a pending picture again. Raises OSError."""
+        return read_path(pending.path, self._max_file_bytes)
+
+    def release(self, pending: Pending, failure: Failure | None) -> None:
+        """Move a picture whose verdict is in the journal to the archive or the quarantine. Raises SpoolError."""
+        try:
+            if failure is None or failure.reason < FIRST_UNREADABLE_REASON:
+                day = captured_at(pending.job_id).date().isoformat()
+                _move(pending.path, self._folders.archive / day / pending.job_id)
+            else:
+                target = self._folders.quarantine / pending.job_id
+                _write_reason(target, pending.path.name, failure)
+                _move(pending.path, target)
+            pending.path.parent.rmdir()
+        except OSError as error:
+            raise _mapped(error, f"{pending.path} cannot be moved out of the spool") from error
+
+    def _moved_in(self, source: Path) -> Path | None:
+        """Rename the file into a new job folder and make that durable; None if it is no longer there."""
+        folder = self._folders.spool / new_job_id(datetime.now(UTC))
+        folder.mkdir()
+        try:
+            path = source.rename(folder / source.name)
+        except OSError as error:
+            folder.rmdir()
+            if isinstance(error, FileNotFoundError):
+                return None
+            raise
+        try:
+            for changed in (folder, self._folders.spool, self._folders.hot):
+                _fsync_folder(changed)
+        except OSError as error:
+            raise DiskFailedError(f"{path} cannot be made durable: {error.strerror}.", LOOK_AT_DISK) from error
+        return path
+
+
+def _recovered(folder: Path) -> Pending | None:
+    """Return the pending picture in a job folder, or None; says what it does not know."""
+    try:
+        captured_at(folder.name)
+        files = list(folder.iterdir())
+    except (ValueError, NotADirectoryError):
+        _log.error("%s in the spool is not a job and is left alone. Look what it is and move it away.", folder)
+        return None
+    except OSError as error:
+        raise _mapped(error, f"{folder} cannot be read") from error
+    if len(files) == 1:
+        return Pending(folder.name, files[0])
+    if files:
+        _log.error("%s holds %d files instead of one and is left alone. Look what they are.", folder, len(files))
+    else:
+        folder.rmdir()
+    return None
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpoolError(
+            f"{folder} cannot be made: {error.strerror}.", "Make it and give the station the right to write in it."
+        ) from error
+
+
+def _check(folders: Folders) -> None:
+    """Raise SpoolError if a folder is missing, not writable or on another file system than the hot folder."""
+    if not folders.hot.is_dir():
+        raise SpoolError(
+            f"The hot folder {folders.hot} does not exist.", "Make it, or correct capture.hot_folder in config.yaml."
+        )
+    device = folders.hot.stat().st_dev
+    for folder in (folders.hot, folders.spool, folders.archive, folders.quarantine):
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            raise SpoolError(
+                f"The station may not read and write in {folder}.", "Give the station's user the right to it."
+            )
+        if folder.stat().st_dev != device:
+            raise SpoolError(
+                f"{folder} is on another file system than the hot folder {folders.hot}.",
+                "Put both on one disk: pictures are moved by rename, so that none can be lost half way.",
+            )
+
+
+def _locked(path: Path) -> int:
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise SpoolError(
+            f"The spool {path.parent} is used by another station that is running.",
+            "Stop that one, or give each station its own capture.spool.",
+        ) from error
+    return lock
+
+
+def _signature(found: os.stat_result) -> tuple[int, int]:
+    return found.st_size, found.st_mtime_ns
+
+
+def _move(source: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        source.rename(folder / source.name)
+    except FileNotFoundError:
+        _log.error("%s is no longer in the spool: someone took it. Its verdict is in the journal.", source)
+
+
+def _write_reason(folder: Path, name: str, failure: Failure) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    note = REASON_NAME if name != REASON_NAME else "_" + REASON_NAME
+    (folder / note).write_text(f"{failure.reason.name.lower()}: {failure.detail}\n", encoding="utf-8")
+
+
+def _fsync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _mapped(error: OSError, what: str) -> SpoolError:
+    text = f"{what}: {error.strerror or error}."
+    if error.errno == errno.EIO:
+        # After a failed fsync a second one may succeed without the data being on the disk: start over.
+        return DiskFailedError(text, LOOK_AT_DISK)
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return SpoolError(text, "Make room on the disk; the station goes on by itself.")
+    return SpoolError(text, "Look at the rights and the disk; the station tries again by itself.")

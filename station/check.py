@@ -1,0 +1,121 @@
+"""`station check`: looks at everything a station needs and says what to do about each finding. Changes nothing.
+
+In: the path of config.yaml. Out: `Finding`s, in the order in which a person would fix them. Runs beside a working
+station too: ports that its own services hold are fine. llama.cpp is asked in a child process, because it may abort.
+"""
+
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import station
+from station.check_places import check_folders, check_ports
+from station.errors import ConfigurationError
+from station.finding import Finding, Level
+from station.manifest import Manifest, load_manifest, verify
+from station.recipe_file import load_recipe
+from station.settings import Settings
+from station.settings_file import load_settings
+
+LIBRARIES = (
+    "llama-cpp-python",
+    "msgspec",
+    "numpy",
+    "opencv-python-headless",
+    "pillow",
+    "pydantic",
+    "pymodbus",
+    "pyzmq",
+    "watchdog",
+)
+"""Those whose version can change what the station does."""
+LLAMA_TIMEOUT_S = 60
+
+_ASK_LLAMA = """
+import llama_cpp
+print(llama_cpp.__version__, int(llama_cpp.llama_supports_gpu_offload()))
+"""
+
+
+def check(config: Path) -> list[Finding]:
+    """Return all findings. Raises ConfigurationError with every problem of config.yaml, the recipe and the manifest."""
+    settings = load_settings(config)
+    _check_files(settings)
+    findings = [Finding(level=Level.OK, what="configuration", found=f"{settings.config_path}")]
+    findings.append(_recipe(settings))
+    findings.append(_model(settings))
+    findings += check_folders(settings)
+    findings += check_ports(settings)
+    findings.append(_engine(settings))
+    findings.append(_versions())
+    return findings
+
+
+def _check_files(settings: Settings) -> None:
+    """Read what people edit. Raises ConfigurationError with the problems of recipe and manifest together."""
+    problems: list[str] = []
+    for load, path in ((load_recipe, settings.recipe), (load_manifest, settings.model)):
+        try:
+            load(path)
+        except ConfigurationError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def _recipe(settings: Settings) -> Finding:
+    recipe = load_recipe(settings.recipe)
+    pins = sum(len(region.pins) for region in recipe.file.regions)
+    found = f"{recipe.file.recipe} {recipe.sha256[:12]}: {pins} pins, asked by {recipe.file.ask}"
+    return Finding(level=Level.OK, what="recipe", found=found)
+
+
+def _model(settings: Settings) -> Finding:
+    manifest = load_manifest(settings.model)
+    try:
+        verify(manifest)
+    except ConfigurationError as error:
+        return Finding(level=Level.FAIL, what="model", found=" ".join(error.problems), to_do=error.hint)
+    return Finding(level=Level.OK, what="model", found=_model_text(manifest))
+
+
+def _model_text(manifest: Manifest) -> str:
+    mib = (manifest.text.size_bytes + manifest.mmproj.size_bytes) / 2**20
+    return f"{manifest.ref.name} {manifest.ref.sha256[:12]}: {mib:.1f} MiB, both files are the exported ones"
+
+
+def _engine(settings: Settings) -> Finding:
+    if settings.engine.kind == "scripted":
+        to_do = "Set engine.kind to llama before any real part is judged."
+        return Finding(level=Level.WARN, what="engine", found="scripted: judges without a model", to_do=to_do)
+    try:
+        answer = subprocess.run(
+            [sys.executable, "-c", _ASK_LLAMA], capture_output=True, text=True, timeout=LLAMA_TIMEOUT_S, check=True
+        )
+    except (subprocess.SubprocessError, OSError) as error:
+        last = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1:]
+        return Finding(
+            level=Level.FAIL,
+            what="engine",
+            found=f"llama.cpp does not load: {' '.join(last)}",
+            to_do="Build it again on this machine: rm -r .venv && make setup",
+        )
+    version, can_use_gpu = answer.stdout.split()
+    return _gpu(settings.engine.gpu_layers, version, can_use_gpu == "1")
+
+
+def _gpu(gpu_layers: int, version: str, can_use_gpu: bool) -> Finding:
+    where = "GPU" if can_use_gpu and gpu_layers else "CPU"
+    found = f"llama-cpp-python {version}, runs on the {where}"
+    if gpu_layers > 0 and not can_use_gpu:
+        to_do = "Build with CMAKE_ARGS=-DGGML_CUDA=on make setup, or set engine.gpu_layers to 0."
+        return Finding(level=Level.FAIL, what="engine", found=f"{found}; this build cannot use a GPU", to_do=to_do)
+    return Finding(level=Level.OK, what="engine", found=found)
+
+
+def _versions() -> Finding:
+    libraries = ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES)
+    found = f"station {station.__version__}, Python {platform.python_version()}, {libraries}"
+    return Finding(level=Level.OK, what="versions", found=found)

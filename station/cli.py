@@ -1,0 +1,281 @@
+"""The command line: verbs only, no logic. Each verb imports what it needs when it is used, so that --help is quick.
+
+Exit codes: 0 done, 1 failed while running, 2 bad configuration or arguments. Data goes to stdout, messages to stderr.
+An error the station raises on purpose is printed as text, never as a traceback.
+"""
+
+import logging
+import signal
+import sys
+import threading
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from station.errors import ConfigurationError, StationError
+
+if TYPE_CHECKING:
+    from station.records import Verdict
+    from station.settings import Settings
+
+FAILED = 1
+WRONG_CONFIGURATION = 2
+
+app = typer.Typer(
+    help="Edge inspection station: pictures of parts in, verdicts at the PLC and on ZeroMQ out.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Config = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The station's configuration.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+CONFIG = Path("config.yaml")
+
+
+class MapFormat(StrEnum):
+    """Forms of the register map."""
+
+    MD = "md"
+    CSV = "csv"
+    ST = "st"
+
+
+def main() -> int:
+    """Run the command line and return the exit code."""
+    try:
+        app()
+    except ConfigurationError as error:
+        _say(error)
+        return WRONG_CONFIGURATION
+    except StationError as error:
+        _say(error)
+        return FAILED
+    except BrokenPipeError:
+        # The reader of stdout, as `head`, has what it wanted. Nothing may be written at exit either.
+        sys.stdout = None
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    return 0
+
+
+@app.command(epilog="Example: station run --config config.yaml")
+def run(config: Config = CONFIG) -> None:
+    """Start capture and worker in the foreground; Ctrl-C ends both."""
+    from station.processes import Processes
+    from station.recipe_file import load_recipe
+
+    load_recipe(_settings(config).recipe)  # what is wrong is said once, not by each of the two
+    stop = _stop_on_signal()
+    with Processes(config) as processes:
+        raise typer.Exit(processes.wait(stop))
+
+
+@app.command(epilog="Example: station capture --config config.yaml")
+def capture(config: Config = CONFIG) -> None:
+    """Run the capture service: hot folder in, jobs out."""
+    from station.wiring import run_capture
+
+    _log()
+    run_capture(_settings(config), _stop_on_signal())
+
+
+@app.command(epilog="Example: station worker --config config.yaml")
+def worker(config: Config = CONFIG) -> None:
+    """Run the worker service: jobs in, verdicts to journal, PLC and subscribers."""
+    from station.wiring import run_worker
+
+    _log()
+    run_worker(_settings(config), _stop_on_signal())
+
+
+@app.command(epilog="Example: station demo")
+def demo(
+    config: Config = CONFIG,
+    pictures: Annotated[Path, typer.Option(help="A labelled set: pictures and labels.csv.")] = Path("calibration/demo"),
+    out: Annotated[Path, typer.Option(help="Where annotated pictures and the log are kept.")] = Path("demo-output"),
+) -> None:
+    """Watch a complete station judge pictures with known answers; no camera, GPU or PLC needed."""
+    from station.demo import demo as show
+    from station.tables import console
+
+    raise typer.Exit(show(_settings(config), pictures, out, console()))
+
+
+@app.command(epilog="Example: station watch --json --count 10 --since 3:120")
+def watch(
+    config: Config = CONFIG,
+    as_json: AsJson = False,
+    count: Annotated[int | None, typer.Option(min=1, help="End after so many verdicts.")] = None,
+    timeout: Annotated[float | None, typer.Option(min=0, metavar="S", help="End after so many seconds.")] = None,
+    since: Annotated[str | None, typer.Option(metavar="EPOCH:SEQ", help="First fetch all after this; 0:0 all.")] = None,
+) -> None:
+    """Print verdicts as they come. Exit code 1 if --timeout comes before --count verdicts."""
+    from station.records import Verdict
+    from station.tables import console, heading
+    from station.watch import Gap
+    from station.wiring import watch as subscribe
+
+    position = _position(since)
+    settings = _settings(config)
+    seen = 0
+    if not as_json:
+        console().print(heading(), style="bold")
+    with subscribe(settings, position, timeout) as stream:
+        for event in stream:
+            if isinstance(event, Gap):
+                typer.echo(f"Gap: nothing seen after {event.after} until {event.until}; fetching it.", err=True)
+            if not isinstance(event, Verdict):
+                continue
+            _print_verdict(event, as_json)
+            seen += 1
+            if seen == count:
+                return
+    if count is not None:
+        raise StationError(f"{seen} of {count} verdicts within {timeout:g} s.", "Does the station run? station status")
+
+
+@app.command(epilog="Example: station check --config config.yaml")
+def check(config: Config = CONFIG, as_json: AsJson = False) -> None:
+    """Look at everything a station needs and say what to do. Exit code 1 if something fails."""
+    from station.check import check as look
+    from station.finding import Level
+    from station.json_text import as_text
+    from station.tables import print_findings
+
+    _quiet()
+    findings = look(config)
+    if as_json:
+        typer.echo(as_text(findings))
+    else:
+        print_findings(findings)
+    if any(finding.level is Level.FAIL for finding in findings):
+        raise typer.Exit(FAILED)
+
+
+@app.command(epilog="Example: station inspect part-4711.jpg --out inspected")
+def inspect(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Picture files; they stay where they are.")],
+    config: Config = CONFIG,
+    as_json: AsJson = False,
+    out: Annotated[Path, typer.Option(help="Where the annotated pictures go.")] = Path("inspected"),
+) -> None:
+    """Judge pictures once, without a running station, and write annotated copies."""
+    from station.inspect_pictures import inspect as judge
+    from station.tables import console, heading
+
+    if missing := [str(image) for image in images if not image.is_file()]:
+        raise ConfigurationError([f"{image}: there is no such file." for image in missing])
+    _quiet()
+    settings = _settings(config)
+    if not as_json:
+        console().print(heading(), style="bold")
+    for verdict in judge(settings, images, out):
+        _print_verdict(verdict, as_json)
+        if not as_json and verdict.detail:
+            typer.echo(f"  {verdict.detail}")
+    typer.echo(f"Annotated pictures are below {out}.", err=True)
+
+
+@app.command(epilog="Example: station status --json")
+def status(config: Config = CONFIG, as_json: AsJson = False) -> None:
+    """Say what runs, what waits and what was judged last."""
+    from station.json_text import as_text
+    from station.status import status as look
+    from station.tables import print_status
+
+    _quiet()
+    found = look(_settings(config))
+    if as_json:
+        typer.echo(as_text(found))
+    else:
+        print_status(found)
+
+
+@app.command(epilog="Example: station trace part-4711.jpg")
+def trace(
+    text: Annotated[str, typer.Argument(metavar="ID", help="A job id, a part id or a picture's file name.")],
+    config: Config = CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Print all that is known of a job, a part or a picture. Exit code 1 if nothing is."""
+    from station.json_text import as_text
+    from station.tables import print_trace
+    from station.trace import trace as find
+
+    found = find(_settings(config), text)
+    if as_json:
+        typer.echo(as_text(found))
+    else:
+        for one in found:
+            print_trace(one)
+    if not found:
+        raise StationError(f"Nothing is known of {text!r}.", "Give a job id, a part id or a picture's whole file name.")
+
+
+@app.command("plc-map", epilog="Example: station plc-map --format csv > registers.csv")
+def plc_map(
+    form: Annotated[MapFormat, typer.Option("--format", help="Markdown, CSV or Structured Text.")] = MapFormat.MD,
+) -> None:
+    """Print the PLC's register map, as a table or as Structured Text."""
+    from station.outputs import plc_map as registers
+
+    forms = {MapFormat.MD: registers.markdown, MapFormat.CSV: registers.csv, MapFormat.ST: registers.structured_text}
+    typer.echo(forms[form](), nl=False)
+
+
+def _settings(config: Path) -> "Settings":
+    from station.settings_file import load_settings
+
+    return load_settings(config)
+
+
+def _stop_on_signal() -> threading.Event:
+    """Return an event that SIGTERM (systemd) and SIGINT (Ctrl-C) set."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    return stop
+
+
+def _log() -> None:
+    """Log to stderr; under systemd without time, because journald adds its own."""
+    time = "%(asctime)s " if sys.stderr.isatty() else ""
+    logging.basicConfig(level=logging.INFO, format=f"{time}%(levelname)s %(name)s: %(message)s")
+
+
+def _quiet() -> None:
+    """Keep libraries from talking between the lines: what matters is in the findings and errors."""
+    logging.disable(logging.ERROR)
+
+
+def _say(error: StationError) -> None:
+    for line in (error.message, error.hint):
+        if line:
+            typer.echo(line, err=True)
+
+
+def _position(since: str | None) -> tuple[int, int] | None:
+    if since is None:
+        return None
+    epoch, colon, seq = since.partition(":")
+    if not (colon and epoch.isdecimal() and seq.isdecimal()):
+        raise typer.BadParameter(f"found {since!r}; expected EPOCH:SEQ, as 3:120", param_hint="--since")
+    return int(epoch), int(seq)
+
+
+def _print_verdict(verdict: "Verdict", as_json: bool) -> None:
+    from station import verdict_json
+    from station.tables import console, verdict_line
+
+    if as_json:
+        typer.echo(verdict_json.encode(verdict).decode())
+    else:
+        console().print(verdict_line(verdict))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

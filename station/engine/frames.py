@@ -1,0 +1,109 @@
+"""Every message between the worker and its engine child, and how they are cut out of a byte stream. Pure.
+
+The worker says `Load` once, then one `Ask` at a time. The child answers `Loaded` or `Refused`, then `Answered` or
+`Refused` for each ask. A frame is four bytes of length (big-endian) and a msgpack message. Both ends are of one
+release and start together, so there is no version.
+"""
+
+import msgspec
+
+from station.engine.base import Answer, Query, Question
+from station.errors import EngineError
+from station.records import ModelRef, Record
+
+MAX_FRAME_BYTES = 256 * 1024 * 1024
+"""A longer frame is a broken child, not an answer."""
+
+_LENGTH_BYTES = 4
+
+
+class EngineSpec(Record):
+    """Which engine the child builds."""
+
+    kind: str
+    """"llama" or "scripted"."""
+    manifest_path: str
+    """The release's manifest.json; not read by the scripted engine."""
+    threads: int
+    """CPU threads, 0 = all cores."""
+    gpu_layers: int
+    """-1 = all if the build can, 0 = CPU."""
+
+
+class Load(Record, tag="load"):
+    """Worker -> child: build this engine and prepare this question."""
+
+    spec: EngineSpec
+    question: Question
+
+
+class Loaded(Record, tag="loaded"):
+    """Child -> worker: the question is prepared, ask."""
+
+    model: ModelRef
+    is_simulated: bool
+
+
+class Ask(Record, tag="ask"):
+    """Worker -> child: answer these queries."""
+
+    job_id: str
+    queries: tuple[Query, ...]
+
+
+class Answered(Record, tag="answered"):
+    """Child -> worker: the answers, in the order of the queries."""
+
+    job_id: str
+    answers: tuple[Answer, ...]
+
+
+class Refused(Record, tag="refused"):
+    """Child -> worker: the engine raised EngineError while loading (`job_id` None; the child ends) or on an ask."""
+
+    job_id: str | None
+    detail: str
+
+
+Frame = Load | Loaded | Ask | Answered | Refused
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Frame)
+
+
+def encode(frame: Frame) -> bytes:
+    """Return the bytes of one frame, length included."""
+    body = _encoder.encode(frame)
+    return len(body).to_bytes(_LENGTH_BYTES) + body
+
+
+class FrameReader:
+    """Cuts a stream of bytes into frames."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Return the frames that `data` completes. Raises EngineError if the stream is not one of frames."""
+        self._rest += data
+        frames = []
+        while (body := self._take()) is not None:
+            try:
+                frames.append(_decoder.decode(body))
+            except msgspec.MsgspecError as error:
+                raise EngineError(
+                    f"The engine's process sent {len(body)} bytes that cannot be read: {error}."
+                ) from error
+        return frames
+
+    def _take(self) -> bytes | None:
+        """Take the body of the first frame if all of it is here."""
+        length = int.from_bytes(self._rest[:_LENGTH_BYTES])
+        if length > MAX_FRAME_BYTES:
+            raise EngineError(f"The engine's process announced a message of {length} bytes.")
+        end = _LENGTH_BYTES + length
+        if len(self._rest) < end:
+            return None
+        body = bytes(self._rest[_LENGTH_BYTES:end])
+        del self._rest[:end]
+        return body

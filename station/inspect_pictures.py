@@ -1,0 +1,113 @@
+"""`station inspect IMAGE...`: judge pictures once, without the services: no hot folder, queue, journal or PLC.
+
+In: Settings and picture files, which stay where they are. Out: one Verdict a picture, in order, and an annotated copy
+in a folder. The way is the same as on the line: gate, registration, crop, engine in a child process, judge. Only the
+deadline is left out: here a person waits. Raises EngineError when the model does not load.
+"""
+
+import select
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from station.capture.gate import CaptureLimits
+from station.capture.job_id import new_job_id
+from station.capture.prepare import Preparer, prepare_job
+from station.errors import EngineError
+from station.inspection import Inspection
+from station.judge import judge
+from station.outputs.archive import ArchiveOutput
+from station.recipe import Recipe
+from station.recipe_file import load_recipe
+from station.records import Failure, Job, Reason, RegionReport, Timing, Verdict
+from station.settings import Settings
+from station.wiring import engine_spec, make_inspection
+from station.worker.engine_host import EngineHost, EngineState, Outcome
+
+_LOOK_EVERY_S = 0.1
+
+
+def inspect(settings: Settings, pictures: Sequence[Path], out: Path) -> Iterator[Verdict]:
+    """Yield the verdict of each picture, and put its annotated copy below `out`. Raises StationError."""
+    recipe = load_recipe(settings.recipe)
+    capture = settings.capture
+    limits = CaptureLimits(capture.max_file_mib * 1024 * 1024, capture.max_megapixels * 1_000_000)
+    preparer = Preparer(recipe, limits)
+    archive = ArchiveOutput(out, recipe)
+    engine = OneShotEngine(settings, make_inspection(recipe))
+    try:
+        archive.start()
+        engine.start()
+        for number, picture in enumerate(pictures, start=1):
+            job = prepare_job(picture, new_job_id(datetime.now(UTC)), preparer)
+            verdict = _verdict(settings, recipe, engine, job, number)
+            archive.send(verdict, job)
+            yield verdict
+    finally:
+        engine.close()
+        archive.close()
+
+
+class OneShotEngine:
+    """The engine's process, asked about one job at a time and waited for."""
+
+    def __init__(self, settings: Settings, inspection: Inspection) -> None:
+        self._inspection = inspection
+        self.host = EngineHost(engine_spec(settings), settings.engine.kill_ms)
+
+    def start(self) -> None:
+        """Load the model. Raises EngineError with the reason if that fails."""
+        self.host.start(self._inspection.question, time.monotonic_ns())
+        while self.host.state is not EngineState.READY:
+            if self.host.state is EngineState.DEAD:
+                raise EngineError(self.host.reason)
+            self._turn()
+
+    def ask(self, job: Job) -> tuple[tuple[RegionReport, ...] | None, Failure | None, float]:
+        """Return what was found in the job's regions, or why nothing was, and how long it took in ms."""
+        self.host.submit(job.job_id, self._inspection.queries(job), time.monotonic_ns())
+        while not (outcomes := self._turn()):
+            pass
+        outcome = outcomes[0]
+        if outcome.answers is None:
+            return None, Failure(reason=Reason.ENGINE_FAILED, detail=outcome.detail), outcome.ms
+        return self._inspection.regions(job, outcome.answers, outcome.ms), None, outcome.ms
+
+    def close(self) -> None:
+        """End the process."""
+        self.host.close()
+
+    def _turn(self) -> list[Outcome]:
+        watched = self.host.watched()
+        if watched is None:
+            time.sleep(_LOOK_EVERY_S)
+        else:
+            descriptor, wants_write = watched
+            select.select([descriptor], [descriptor] if wants_write else [], [], _LOOK_EVERY_S)
+        return self.host.poll(time.monotonic_ns())
+
+
+def _verdict(settings: Settings, recipe: Recipe, engine: OneShotEngine, job: Job, number: int) -> Verdict:
+    regions, trouble, ms = (None, None, 0.0) if job.failure else engine.ask(job)
+    judgement = judge(recipe, job, regions, trouble)
+    return Verdict(
+        station=settings.station.name,
+        epoch=0,  # not of a worker: this verdict is in no journal
+        seq=number,
+        job_id=job.job_id,
+        part_id=job.part_id,
+        image=job.image,
+        recipe=job.recipe,
+        evaluation=judgement.evaluation,
+        result_state=judgement.result_state,
+        reason=judgement.reason,
+        detail=judgement.detail,
+        is_simulated=engine.host.is_simulated,
+        regions=regions or (),
+        model=engine.host.model,
+        recipe_sha256=recipe.sha256,
+        config_sha256=settings.config_sha256,
+        ms=Timing(capture=job.capture_ms, queue=0, inference=ms, total=job.capture_ms + ms),
+        created_utc=datetime.now(UTC).isoformat(timespec="milliseconds"),
+    )

@@ -1,0 +1,66 @@
+"""Questions to the journal from other processes: `station status`, `station trace` and the like.
+
+Opens the file read-only for each question and closes it at once, so that it never holds up the worker, the only
+writer. Any process, any thread. On failure JournalError.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from station import verdict_json
+from station.errors import JournalError
+from station.records import Evaluation, Verdict
+
+
+class JournalReader:
+    """Read-only view of the journal at `path`. Every method raises JournalError when it cannot be read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def last(self, count: int) -> list[Verdict]:
+        """Return the newest `count` verdicts, newest first."""
+        return self._verdicts("ORDER BY epoch DESC, seq DESC LIMIT ?", (count,))
+
+    def of_job(self, job_id: str) -> Verdict | None:
+        """Return the verdict of this job, None if there is none."""
+        return next(iter(self._verdicts("WHERE job_id = ?", (job_id,))), None)
+
+    def find(self, text: str) -> list[Verdict]:
+        """Return the verdicts whose job id, part id or image name is `text`, oldest first."""
+        where = "WHERE job_id = :text OR part_id = :text OR image_name = :text ORDER BY epoch, seq"
+        return self._verdicts(where, {"text": text})
+
+    def counts(self) -> dict[Evaluation, int]:
+        """Return how many verdicts there are of each evaluation, every evaluation named."""
+        rows = self._rows("SELECT evaluation, count(*) FROM verdict GROUP BY evaluation", ())
+        found = {Evaluation(word): int(number) for word, number in rows}
+        return {evaluation: found.get(evaluation, 0) for evaluation in Evaluation}
+
+    def latest(self) -> tuple[int, int]:
+        """Return (epoch, seq) of the newest verdict of the running epoch; seq 0: none yet; (0, 0): never started."""
+        rows = self._rows(
+            "SELECT epoch, (SELECT coalesce(max(seq), 0) FROM verdict WHERE verdict.epoch = epoch.epoch)"
+            " FROM epoch ORDER BY epoch DESC LIMIT 1",
+            (),
+        )
+        return (int(rows[0][0]), int(rows[0][1])) if rows else (0, 0)
+
+    def _verdicts(self, where: str, values: Sequence[Any] | dict[str, Any]) -> list[Verdict]:
+        question = f"SELECT json FROM verdict {where}"  # noqa: S608 - `where` is always one of the texts above
+        return [verdict_json.decode(row[0]) for row in self._rows(question, values)]
+
+    def _rows(self, question: str, values: Sequence[Any] | dict[str, Any]) -> list[tuple[Any, ...]]:
+        try:
+            uri = f"file:{quote(str(self._path.resolve()))}?mode=ro"
+            with closing(sqlite3.connect(uri, uri=True)) as connection:
+                return connection.execute(question, values).fetchall()
+        except sqlite3.Error as error:
+            raise JournalError(
+                f"The journal {self._path} cannot be read: {error}.",
+                "It is made by the worker's first start; check the path (config.yaml, journal.path) and rights.",
+            ) from error

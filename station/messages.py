@@ -1,0 +1,70 @@
+"""Every message between capture and worker, versioned. Pure.
+
+Capture is a DEALER that connects, the worker a ROUTER that binds. Capture says `Hello`; the worker grants `Credit`.
+Capture sends at most that many `Job`s without an `Ack`; each `Ack` gives one credit back. Sending is at least once,
+judging is idempotent by job id. A `Hello` from the worker with another session means: it restarted, send all again.
+"""
+
+import msgspec
+
+from station.errors import QueueError
+from station.records import Evaluation, Job, Record, ResultState
+
+VERSION = 1
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+
+
+class Hello(Record, tag="hello"):
+    """Capture -> worker at start, then every second: I am here. Asks for credit when none was ever granted."""
+
+    recipe: str
+    recipe_sha256: str
+
+
+class Credit(Record, tag="credit"):
+    """Worker -> capture, answer to every Hello: session of this worker start, and how many jobs may be unacked."""
+
+    session: str
+    jobs: int
+
+
+class JobMessage(Record, tag="job"):
+    """Capture -> worker: inspect this."""
+
+    job: Job
+
+
+class Ack(Record, tag="ack"):
+    """Worker -> capture: the journal holds the verdict of this job; the picture may leave the spool."""
+
+    job_id: str
+    evaluation: Evaluation
+    result_state: ResultState
+
+
+Message = Hello | Credit | JobMessage | Ack
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(tuple[int, Message])
+
+
+def encode(message: Message) -> bytes:
+    """Return the message as msgpack bytes with the version in front."""
+    return _encoder.encode((VERSION, message))
+
+
+def decode(data: bytes) -> Message:
+    """Return the message in `data`. Raises QueueError if it is malformed or of another version."""
+    try:
+        version, message = _decoder.decode(data)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise QueueError(
+            f"A message of {len(data)} bytes in the queue cannot be read: {error}.",
+            "Capture and worker must be of the same release: restart both.",
+        ) from error
+    if version != VERSION:
+        raise QueueError(
+            f"A message in the queue has version {version}, this release speaks version {VERSION}.",
+            "Capture and worker must be of the same release: restart both.",
+        )
+    return message

@@ -1,0 +1,1 @@
+"""Places a verdict goes to, each behind `base.Output`."""

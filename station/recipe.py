@@ -1,0 +1,119 @@
+"""A product's recipe: what is looked at, how it is asked, what passes. `recipe.yaml` beside its golden picture.
+
+The pydantic models are the form of the file; `load_recipe` reads it, reports every problem at once, and adds the
+golden picture and the hash. All places are in pixels of the golden picture.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PinId = Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,8}$")]
+Word = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,31}$")]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys refused, frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Box(Section):
+    """A rectangle in golden pixels."""
+
+    x: int = Field(ge=0)
+    y: int = Field(ge=0)
+    width: int = Field(ge=8)
+    height: int = Field(ge=8)
+
+
+class RegistrationLimits(Section):
+    """How the part is found in the frame, and what is refused."""
+
+    part: Box
+    """The whole part in the golden picture; searched for as a whole first."""
+    fiducials: tuple[Box, ...] = Field(min_length=3)
+    """Small places with structure in two directions, away from the pins; they give the exact place."""
+    max_rotation_deg: float = Field(ge=0, le=45)
+    max_scale_change: float = Field(ge=0, le=0.2)
+    """0.05 means 0.95 .. 1.05."""
+    max_residual_px: float = Field(gt=0, le=10)
+    min_score: float = Field(ge=0, le=1)
+    """Least mean correlation of the fiducials."""
+
+
+class Pin(Section):
+    """One pin's nominal centre in golden pixels."""
+
+    pin_id: PinId
+    x: float
+    y: float
+
+
+class Region(Section):
+    """A field of pins that is cropped, asked about and counted as a whole."""
+
+    region_id: Word
+    box: Box
+    pins: tuple[Pin, ...] = Field(min_length=1, max_length=99)
+
+
+class PinsAsk(Section):
+    """Ask about each pin with a composite golden | test | signed difference."""
+
+    instruction: str = Field(min_length=1)
+    tile_px: int = Field(ge=16, le=512)
+    """Side of the square cut around a pin, golden px; resized to `tile_model_px`."""
+    tile_model_px: int = Field(ge=16, le=256, multiple_of=16)
+
+
+class ReportAsk(Section):
+    """Ask about the whole region with the five-line report."""
+
+    instruction: str = Field(min_length=1)
+    images: Literal[1, 2]
+    """1: the crop alone; 2: the golden crop first, then the crop."""
+    width_model_px: int = Field(ge=16, le=2048, multiple_of=16)
+    height_model_px: int = Field(ge=16, le=2048, multiple_of=16)
+
+
+class Thresholds(Section):
+    """What passes. Between the two the verdict is NOT_DECIDABLE."""
+
+    ok_max_p_defect: float = Field(ge=0, le=1)
+    """A pin or region is OK only at or below this."""
+    not_ok_min_p_defect: float = Field(ge=0, le=1)
+    """NOT_OK at or above this."""
+    min_mass: float = Field(ge=0, le=1)
+    """Least share of the model's probability on the allowed answers; below it: NOT_DECIDABLE."""
+
+
+class RecipeFile(Section):
+    """The whole of recipe.yaml."""
+
+    recipe: Word
+    product: str
+    golden: str
+    """File name of the golden picture, beside recipe.yaml."""
+    golden_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    registration: RegistrationLimits
+    regions: tuple[Region, ...] = Field(min_length=1)
+    defect_modes: tuple[Word, ...] = Field(min_length=1)
+    ask: Literal["pins", "report"]
+    pins: PinsAsk
+    report: ReportAsk
+    thresholds: Thresholds
+    deadline_ms: int = Field(ge=50, le=600_000)
+    """Latest verdict, from the worker taking the job."""
+
+
+class Recipe(BaseModel):
+    """A recipe that was read and checked."""
+
+    model_config = ConfigDict(frozen=True)
+
+    file: RecipeFile
+    sha256: str
+    """Over recipe.yaml and the golden picture, hex."""
+    golden_path: Path

@@ -1,0 +1,121 @@
+"""Reads a product's recipe: recipe.yaml and the golden picture beside it. All problems are reported at once.
+
+In: the path of recipe.yaml. Out: `Recipe`, or ConfigurationError. The form is checked first (types, ranges, unknown
+keys), then what only the whole recipe can tell: boxes inside the golden picture, pins inside their region, ids used
+once, thresholds in order, the golden picture's hash. Of the picture only the head is read here, not the pixels.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from station.errors import ConfigurationError
+from station.expectation import Key
+from station.recipe import Box, Recipe, RecipeFile
+from station.settings_file import read_yaml
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MAX_GOLDEN_BYTES = 64 * 1024 * 1024
+NOTHING = "none"
+"""What reports write where there is no defect; no pin and no mode may have this name."""
+
+Problem = tuple[Key, str]
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Return the checked recipe. Raises ConfigurationError with every problem in recipe.yaml and its golden picture."""
+    path = path.absolute()
+    checked = read_yaml(path, RecipeFile)
+    recipe = checked.value
+    golden_path = path.parent / recipe.golden
+    golden, problems = _golden(recipe, golden_path)
+    problems += _names(recipe)
+    problems += _thresholds(recipe)
+    problems += _pins_outside(recipe)
+    if golden.startswith(PNG_SIGNATURE):
+        problems += _boxes_outside(recipe, _png_size_px(golden))
+    if problems:
+        raise ConfigurationError([checked.problem(key, text) for key, text in problems])
+    return Recipe(file=recipe, sha256=hashlib.sha256(checked.raw + golden).hexdigest(), golden_path=golden_path)
+
+
+def _golden(recipe: RecipeFile, path: Path) -> tuple[bytes, list[Problem]]:
+    """Return the golden picture's bytes, none if it cannot be used, and what is wrong with it."""
+    if Path(recipe.golden).name != recipe.golden:
+        return b"", [
+            (("golden",), f'found "{recipe.golden}"; expected a file name without folder, beside recipe.yaml.')
+        ]
+    try:
+        with path.open("rb") as file:
+            golden = file.read(MAX_GOLDEN_BYTES)
+    except OSError as error:
+        return b"", [(("golden",), f"{path} cannot be read: {error.strerror}. Put the golden picture there.")]
+    return golden, list(_golden_problems(recipe, golden))
+
+
+def _golden_problems(recipe: RecipeFile, golden: bytes) -> Iterator[Problem]:
+    if not golden.startswith(PNG_SIGNATURE):
+        yield ("golden",), f"{recipe.golden} is not a PNG picture. Save it as PNG, so that no detail is lost."
+    found = hashlib.sha256(golden).hexdigest()
+    if found != recipe.golden_sha256:
+        text = (
+            f"{recipe.golden} is another picture: its hash is {found}. If it was changed on purpose, check all places"
+            " in this recipe against it and write the new hash here."
+        )
+        yield ("golden_sha256",), text
+
+
+def _png_size_px(picture: bytes) -> tuple[int, int]:
+    """Return (width, height): the first two numbers of the IHDR chunk, which every PNG starts with."""
+    return int.from_bytes(picture[16:20]), int.from_bytes(picture[20:24])
+
+
+def _boxes_outside(recipe: RecipeFile, size_px: tuple[int, int]) -> Iterator[Problem]:
+    width, height = size_px
+    for key, box in _boxes(recipe):
+        right, bottom = box.x + box.width, box.y + box.height
+        if right > width or bottom > height:
+            text = f"ends at x {right}, y {bottom}, outside the golden picture of {width} x {height} pixels."
+            yield key, text
+
+
+def _boxes(recipe: RecipeFile) -> Iterator[tuple[Key, Box]]:
+    yield ("registration", "part"), recipe.registration.part
+    for place, fiducial in enumerate(recipe.registration.fiducials):
+        yield ("registration", "fiducials", place), fiducial
+    for place, region in enumerate(recipe.regions):
+        yield ("regions", place, "box"), region.box
+
+
+def _pins_outside(recipe: RecipeFile) -> Iterator[Problem]:
+    for place, region in enumerate(recipe.regions):
+        box = region.box
+        for number, pin in enumerate(region.pins):
+            if not (box.x <= pin.x < box.x + box.width and box.y <= pin.y < box.y + box.height):
+                text = f"pin {pin.pin_id} at {pin.x:g}, {pin.y:g} is outside the box of region {region.region_id}."
+                yield ("regions", place, "pins", number), text
+
+
+def _names(recipe: RecipeFile) -> Iterator[Problem]:
+    yield from _repeated(("regions",), "region_id", (region.region_id for region in recipe.regions))
+    yield from _repeated(("defect_modes",), "mode", recipe.defect_modes)
+    for place, region in enumerate(recipe.regions):
+        yield from _repeated(("regions", place, "pins"), "pin_id", (pin.pin_id for pin in region.pins))
+
+
+def _repeated(key: Key, kind: str, names: Iterable[str]) -> Iterator[Problem]:
+    for name, times in Counter(names).items():
+        if times > 1:
+            yield key, f'{kind} "{name}" is used {times} times; expected once.'
+        if name.lower() == NOTHING:
+            yield key, f'{kind} "{name}" is kept for "no defect". Choose another name.'
+
+
+def _thresholds(recipe: RecipeFile) -> Iterator[Problem]:
+    ok_max, not_ok_min = recipe.thresholds.ok_max_p_defect, recipe.thresholds.not_ok_min_p_defect
+    if ok_max >= not_ok_min:
+        text = (
+            f"found {ok_max}; expected less than not_ok_min_p_defect ({not_ok_min}): no p_defect can be OK and NOT_OK."
+        )
+        yield ("thresholds", "ok_max_p_defect"), text

@@ -1,0 +1,203 @@
+"""Everything that travels through the station, as frozen records. Pure: no I/O.
+
+One picture is one `Job`; one job always ends in exactly one `Verdict`.
+Boxes are (x, y, width, height); arrays are (rows, columns, channels); pictures are RGB uint8 unless named otherwise.
+"""
+
+import enum
+from typing import dataclass_transform
+
+import msgspec
+
+
+class Evaluation(enum.StrEnum):
+    """What is said of a part (OPC 40001-101 ResultEvaluationEnum). Only OK is a pass."""
+
+    UNDEFINED = "UNDEFINED"
+    OK = "OK"
+    NOT_OK = "NOT_OK"
+    NOT_DECIDABLE = "NOT_DECIDABLE"
+
+    @property
+    def code(self) -> int:
+        """The number of OPC 40001-101: 0 UNDEFINED, 1 OK, 2 NOT_OK, 3 NOT_DECIDABLE."""
+        return list(Evaluation).index(self)
+
+
+class ResultState(enum.StrEnum):
+    """Did the inspection run to its end (OPC 40100-1 ResultState)."""
+
+    UNDEFINED = "UNDEFINED"
+    COMPLETED = "COMPLETED"
+    PROCESSING = "PROCESSING"
+    ABORTED = "ABORTED"
+    FAILED = "FAILED"
+
+    @property
+    def code(self) -> int:
+        """The number of OPC 40100-1: 0 undefined, 1 completed, 2 processing, 3 aborted, 4 failed."""
+        return list(ResultState).index(self)
+
+
+class Reason(enum.IntEnum):
+    """Why a verdict is not OK, as a number for the PLC; the name in lower case goes to the stream.
+
+    1..99 a defect was found, 1000.. it could not be decided, 2000.. the inspection did not run to its end.
+    """
+
+    NONE = 0
+    DEFECT_FOUND = 1
+    WRONG_COUNT = 2
+    PART_NOT_FOUND = 1000
+    BAD_REGISTRATION = 1001
+    REGION_OUTSIDE_PICTURE = 1002
+    MODEL_UNSURE = 1003
+    MODEL_SAYS_UNDECIDABLE = 1004
+    COUNTS_DISAGREE = 1005
+    IMAGE_UNREADABLE = 2000
+    IMAGE_WRONG_SIZE = 2001
+    WRONG_ANSWER_FORM = 2002
+    DEADLINE_PASSED = 2003
+    ENGINE_FAILED = 2004
+    NO_MODEL = 2005
+    RECIPE_CHANGED = 2006
+
+
+@dataclass_transform(frozen_default=True)  # says to type checkers that subclasses are frozen too
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of all records: frozen, unknown fields refused. Always built with keywords."""
+
+
+class ImageRef(Record):
+    """The picture a job is about."""
+
+    name: str
+    """File name as it was in the hot folder, without folder."""
+    sha256: str
+    """Of the whole file, hex."""
+    size_bytes: int
+
+
+class Registration(Record):
+    """Where the part was found. Maps golden pixels to frame pixels."""
+
+    matrix: tuple[tuple[float, float, float], tuple[float, float, float]]
+    """Similarity, golden px -> frame px: frame = matrix @ (x, y, 1)."""
+    residual_px: float
+    """RMS distance in golden px of the fiducials' places from where `matrix` puts them."""
+    score: float
+    """Mean normalised correlation of the fiducials, -1..1."""
+    rotation_deg: float
+    scale: float
+
+
+class RegionCrop(Record):
+    """The pixels of one region, warped onto the golden picture's grid."""
+
+    region_id: str
+    width_px: int
+    height_px: int
+    pixels_rgb: bytes
+    """height_px * width_px * 3 bytes, rows first."""
+
+
+class Failure(Record):
+    """Why no question can be asked about this picture."""
+
+    reason: Reason
+    detail: str
+    """What, where and what to do, for the operator."""
+
+
+class Job(Record):
+    """One run of a recipe on one part, as capture sends it to the worker. Either `crops` or `failure`."""
+
+    job_id: str
+    """Sorts by time of capture; letters, digits and '-' only, 1..64 characters."""
+    part_id: str | None
+    image: ImageRef
+    recipe: str
+    recipe_sha256: str
+    registration: Registration | None
+    crops: tuple[RegionCrop, ...]
+    failure: Failure | None
+    captured_utc: str
+    """ISO 8601, UTC, with milliseconds: when the complete file was claimed."""
+    capture_ms: float
+    """From the complete file being seen until this job was ready to send."""
+
+
+class PinReport(Record):
+    """What was found at one pin (asked by `pins`)."""
+
+    pin_id: str
+    evaluation: Evaluation
+    p_defect: float
+    """0..1."""
+    defect_mode: str
+    """A mode of the recipe or "none"."""
+
+
+class RegionReport(Record):
+    """What was found in one region; the fields of the verdict stream."""
+
+    region_id: str
+    evaluation: Evaluation
+    reason: Reason
+    p_defect: float | None
+    """0..1, the largest of the region's pins; None when nothing was asked."""
+    pins_counted: int | None
+    pins_expected: int
+    defect_mode: str
+    """Mode of the worst pin, or "none"."""
+    defect_position: str
+    """Pin ids joined with ';' in recipe order, or "none"."""
+    report: str
+    """The five lines, or what the model said instead."""
+    ms: float
+    pins: tuple[PinReport, ...] = ()
+
+
+class ModelRef(Record):
+    """The model release that judged."""
+
+    name: str
+    sha256: str
+    """Of the release's manifest.json, hex; it holds the hashes of all files."""
+
+
+class Timing(Record):
+    """Milliseconds of each stage; `total` from the complete file to the journal."""
+
+    capture: float
+    queue: float
+    inference: float
+    total: float
+
+
+class Verdict(Record, kw_only=True):
+    """What the station says of one part. Immutable; one per job id."""
+
+    schema: int = 1
+    station: str
+    epoch: int
+    """+1 at each start of the worker."""
+    seq: int
+    """1, 2, 3... within an epoch, no gap, no repeat."""
+    job_id: str
+    part_id: str | None
+    image: ImageRef
+    recipe: str
+    evaluation: Evaluation
+    result_state: ResultState
+    reason: Reason
+    detail: str
+    """For the operator: what, where, what to do; empty when OK."""
+    is_simulated: bool
+    """True when an engine without a model made the answers."""
+    regions: tuple[RegionReport, ...]
+    model: ModelRef
+    recipe_sha256: str
+    config_sha256: str
+    ms: Timing
+    created_utc: str

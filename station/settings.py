@@ -1,0 +1,185 @@
+"""The form of config.yaml: every key with its type, range and default. Pure: no I/O.
+
+`station.settings_file.load_settings` reads the file and reports every problem at once. It resolves relative paths, ipc
+endpoints too, against the folder of config.yaml, so the rest of the station sees absolute paths only. Each part of the
+station gets plain values or its section, never the whole.
+"""
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+IPC = "ipc://"
+MAX_IPC_PATH_BYTES = 107
+"""What Linux allows for the path of a Unix socket."""
+
+_TCP = re.compile(r"tcp://(?P<host>\[[0-9A-Fa-f:]+\]|[^:/\[\]]+):(?P<port>\d{1,5})")
+
+
+def _checked_tcp(endpoint: str) -> str:
+    match = _TCP.fullmatch(endpoint)
+    if not match or not 1 <= int(match["port"]) <= 65535:
+        raise ValueError("expected tcp://ADDRESS:PORT with a port from 1 to 65535, as tcp://127.0.0.1:5556")
+    try:
+        is_loopback = ipaddress.ip_address(match["host"].strip("[]")).is_loopback
+    except ValueError:
+        raise ValueError("the address must be written in numbers; use 127.0.0.1 for this machine") from None
+    if not is_loopback:
+        raise ValueError(
+            "only addresses of this machine (127.0.0.1) are allowed: this release cannot yet check who connects"
+        )
+    return endpoint
+
+
+def _checked_queue_endpoint(endpoint: str) -> str:
+    if endpoint.startswith(IPC) and len(endpoint) > len(IPC):
+        return endpoint
+    if endpoint.startswith("tcp://"):
+        return _checked_tcp(endpoint)
+    raise ValueError("expected ipc://PATH, as ipc://run/station/jobs.ipc, or tcp://127.0.0.1:PORT")
+
+
+TcpEndpoint = Annotated[str, AfterValidator(_checked_tcp)]
+QueueEndpoint = Annotated[str, AfterValidator(_checked_queue_endpoint)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys refused, frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StationSettings(Section):
+    """Which station this is."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
+    """In every verdict, so that several stations can share one subscriber."""
+
+
+class CaptureSettings(Section):
+    """Where pictures come from and go to. All folders must be on one file system: files are moved by rename."""
+
+    hot_folder: Path = Path("run/station/hot")
+    spool: Path = Path("run/station/spool")
+    quarantine: Path = Path("run/station/quarantine")
+    rescan_s: float = Field(default=1.0, ge=0.1, le=60)
+    settle_ms: int = Field(default=300, ge=50, le=10_000)
+    max_file_mib: int = Field(default=64, ge=1, le=512)
+    max_megapixels: int = Field(default=50, ge=1, le=200)
+
+
+class QueueSettings(Section):
+    """The ZeroMQ queue from capture to worker."""
+
+    endpoint: QueueEndpoint = "ipc://run/station/jobs.ipc"
+    credit: int = Field(default=2, ge=1, le=16)
+
+
+class EngineSettings(Section):
+    """How the model is run."""
+
+    kind: Literal["llama", "scripted"] = "llama"
+    threads: int = Field(default=0, ge=0, le=256)
+    """0: all cores."""
+    gpu_layers: int = Field(default=-1, ge=-1, le=1000)
+    """-1: all if the build can, 0: CPU."""
+    kill_ms: int = Field(default=30_000, ge=1_000, le=600_000)
+
+
+class JournalSettings(Section):
+    """Where verdicts are kept."""
+
+    path: Path = Path("run/station/journal.sqlite")
+
+
+class ModbusServerSettings(Section):
+    """The PLC's view: a Modbus TCP server."""
+
+    enabled: bool = True
+    host: str = Field(default="127.0.0.1", min_length=1, max_length=255)
+    port: Port = 5020
+
+
+class PublisherSettings(Section):
+    """The verdict stream: a ZeroMQ PUB socket and its snapshot socket."""
+
+    enabled: bool = True
+    endpoint: TcpEndpoint = "tcp://127.0.0.1:5556"
+    snapshot_endpoint: TcpEndpoint = "tcp://127.0.0.1:5557"
+
+    @model_validator(mode="after")
+    def _two_ports(self) -> Self:
+        if self.endpoint == self.snapshot_endpoint:
+            raise ValueError("endpoint and snapshot_endpoint are the same; give each its own port")
+        return self
+
+
+class ArchiveSettings(Section):
+    """Pictures and their annotated copies, by day."""
+
+    enabled: bool = True
+    folder: Path = Path("run/station/archive")
+
+
+class OutputsSettings(Section):
+    """Where verdicts go after the journal has them."""
+
+    modbus_server: ModbusServerSettings = ModbusServerSettings()
+    publisher: PublisherSettings = PublisherSettings()
+    archive: ArchiveSettings = ArchiveSettings()
+
+
+class SettingsFile(Section):
+    """The whole of config.yaml."""
+
+    station: StationSettings
+    recipe: Path
+    """recipe.yaml of the product."""
+    model: Path
+    """manifest.json of the model release."""
+    capture: CaptureSettings = CaptureSettings()
+    queue: QueueSettings = QueueSettings()
+    engine: EngineSettings = EngineSettings()
+    journal: JournalSettings = JournalSettings()
+    outputs: OutputsSettings = OutputsSettings()
+
+
+class Settings(SettingsFile):
+    """A config.yaml that was read and checked; all paths are absolute."""
+
+    config_path: Path
+    config_sha256: str
+    """Of the bytes of config.yaml, hex."""
+
+
+S = TypeVar("S", bound=Section)
+
+
+def with_absolute_paths(section: S, folder: Path) -> S:
+    """Return the section with every relative path and ipc endpoint in it resolved against `folder`."""
+    return section.model_copy(update={name: _absolute(value, folder) for name, value in section})
+
+
+def _absolute(value: object, folder: Path) -> object:
+    if isinstance(value, Section):
+        return with_absolute_paths(value, folder)
+    if isinstance(value, Path):
+        return folder / value
+    if isinstance(value, str) and value.startswith(IPC):
+        return IPC + str(folder / value.removeprefix(IPC))
+    return value
+
+
+def ipc_problem(endpoint: str) -> str | None:
+    """Return why this resolved endpoint cannot be opened on Linux, or None."""
+    length = len(endpoint.removeprefix(IPC).encode())
+    if not endpoint.startswith(IPC) or length <= MAX_IPC_PATH_BYTES:
+        return None
+    return (
+        f"the socket's path {endpoint.removeprefix(IPC)} has {length} bytes, the system allows {MAX_IPC_PATH_BYTES};"
+        " write a shorter absolute path, as ipc:///run/station/jobs.ipc, or tcp://127.0.0.1:5555."
+    )

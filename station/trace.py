@@ -1,0 +1,76 @@
+"""`station trace ID`: all that is known of a job, a part or a picture. Only looks.
+
+In: Settings and a job id, part id or picture name. Out: `Trace`s, oldest first: the verdict with its report,
+probabilities, times, model and hashes; what the PLC was told; and the files that are kept. A picture without a verdict
+yet is found in the spool.
+"""
+
+from pathlib import Path
+
+from station.journal_reader import JournalReader
+from station.outputs import plc_map, plc_state
+from station.records import Record, Verdict
+from station.settings import Settings
+
+OF_A_RESULT = (
+    "ResultsValid",
+    "OK",
+    "NG",
+    "NotDecidable",
+    "Simulated",
+    "Fault",
+    "FaultCode",
+    "InspectionId",
+    "ResultEvaluation",
+    "ResultState",
+    "ReasonCode",
+    "PinsInspected",
+    "PinsNG",
+    "FirstNGPin",
+)
+"""Fields of the PLC's status block that follow from the verdict alone."""
+
+
+class Trace(Record):
+    """One job."""
+
+    job_id: str
+    verdict: Verdict | None
+    """None: not judged yet."""
+    plc: dict[str, int]
+    """The result fields of the PLC's status block for this verdict; empty without one."""
+    files: tuple[Path, ...]
+    """Where the picture is now, and what was kept beside it."""
+
+
+def trace(settings: Settings, text: str) -> list[Trace]:
+    """Return every job whose job id, part id or picture name is `text`. Raises JournalError."""
+    journal = settings.journal.path
+    verdicts = JournalReader(journal).find(text) if journal.exists() else []
+    judged = [_judged(settings, verdict) for verdict in verdicts]
+    known = {found.job_id for found in judged}
+    return judged + [waiting for waiting in _waiting(settings, text) if waiting.job_id not in known]
+
+
+def _judged(settings: Settings, verdict: Verdict) -> Trace:
+    shown = plc_state.after_verdict(plc_state.after_heartbeat(plc_state.PlcState(), ready=True), verdict)
+    fields = plc_map.decode(plc_map.encode(shown))
+    told = {name: fields[name] for name in OF_A_RESULT}
+    return Trace(job_id=verdict.job_id, verdict=verdict, plc=told, files=_files(settings, verdict.job_id))
+
+
+def _files(settings: Settings, job_id: str) -> tuple[Path, ...]:
+    """Return all files kept of a job: archive and quarantine have a folder of its name, the archive one level down."""
+    folders = [settings.capture.spool / job_id, settings.capture.quarantine / job_id]
+    archive = settings.outputs.archive.folder
+    if archive.is_dir():
+        folders += [day / job_id for day in sorted(archive.iterdir())]
+    return tuple(file for folder in folders if folder.is_dir() for file in sorted(folder.iterdir()))
+
+
+def _waiting(settings: Settings, text: str) -> list[Trace]:
+    """Return the claimed pictures of this job id or name that have no verdict yet."""
+    spool = settings.capture.spool
+    folders = [folder for folder in sorted(spool.iterdir()) if folder.is_dir()] if spool.is_dir() else []
+    found = [folder for folder in folders if folder.name == text or (folder / text).is_file()]
+    return [Trace(job_id=folder.name, verdict=None, plc={}, files=_files(settings, folder.name)) for folder in found]

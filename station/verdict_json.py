@@ -1,0 +1,41 @@
+"""A verdict as JSON: the body of the verdict stream and what the journal stores. Pure: no I/O.
+
+Enums are words; `reason` is its name in lower case, e.g. "deadline_passed". The keys are the fields of `Verdict`.
+Reading is strict: what is not a verdict of this release raises, it is never half read.
+"""
+
+from typing import Any
+
+import msgspec
+
+from station.errors import JournalError
+from station.records import Reason, Verdict
+
+
+def encode(verdict: Verdict) -> bytes:
+    """Return the verdict as UTF-8 JSON, keys in the order of the record."""
+    fields = msgspec.to_builtins(verdict)
+    for holder in (fields, *fields["regions"]):
+        holder["reason"] = Reason(holder["reason"]).name.lower()
+    return msgspec.json.encode(fields)
+
+
+def decode(data: bytes) -> Verdict:
+    """Return the verdict in `data`. Raises JournalError if it is not one of this release."""
+    try:
+        fields = msgspec.json.decode(data)
+        for holder in (fields, *fields["regions"]):
+            holder["reason"] = _reason(holder["reason"])
+        return msgspec.convert(fields, Verdict)
+    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise JournalError(
+            f"A verdict of {len(data)} bytes cannot be read: {type(error).__name__}: {error}.",
+            "It was written by another release, or is damaged: compare the releases of writer and reader.",
+        ) from error
+
+
+def _reason(word: Any) -> Reason:
+    """Return the reason named by the lower-case `word`. Raises KeyError or TypeError."""
+    if not isinstance(word, str) or not word.islower():
+        raise TypeError(f"reason is {word!r}, expected a lower-case word")
+    return Reason[word.upper()]

@@ -1,0 +1,125 @@
+"""Builds the services from the settings: the only place that sees all settings and all adapters.
+
+In: Settings. `run_capture` and `run_worker` block until `stop` is set and raise StationError when they cannot go on;
+each is one process with one ZeroMQ context. What is configured wrongly is found before anything is opened.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import zmq
+
+from station.capture.crop import golden_crops
+from station.capture.service import CaptureService
+from station.engine.frames import EngineSpec
+from station.inspection import Inspection
+from station.judge import judge
+from station.manifest import load_manifest
+from station.outputs.archive import ArchiveOutput
+from station.outputs.base import Output
+from station.outputs.modbus_server import ModbusServerOutput
+from station.outputs.publisher import PublisherOutput
+from station.recipe import Recipe
+from station.recipe_file import load_recipe
+from station.settings import Settings
+from station.supervisor_notify import ServiceNotifier
+from station.watch import Position, Watch
+from station.worker.engine_host import EngineHost
+from station.worker.journal import Journal
+from station.worker.queue import JobQueue
+from station.worker.service import WorkerService
+
+Context = zmq.Context[zmq.Socket[bytes]]
+
+
+def run_capture(settings: Settings, stop: threading.Event) -> None:
+    """Run capture until `stop` is set. Raises StationError."""
+    recipe = load_recipe(settings.recipe)
+    with _context() as context:
+        CaptureService(settings, recipe, context).run(stop)
+
+
+def run_worker(settings: Settings, stop: threading.Event) -> None:
+    """Run the worker until `stop` is set. Raises StationError."""
+    recipe = load_recipe(settings.recipe)
+    if settings.engine.kind == "llama":
+        load_manifest(settings.model)  # its form only; the engine's process hashes the files
+    with _context() as context:
+        _worker(settings, recipe, context).run(stop)
+
+
+@contextmanager
+def watch(settings: Settings, since: Position | None, timeout_s: float | None) -> Iterator[Watch]:
+    """Subscribe to the station's verdict stream. Raises OutputError."""
+    publisher = settings.outputs.publisher
+    with (
+        _context() as context,
+        Watch(context, publisher.endpoint, publisher.snapshot_endpoint, since, timeout_s) as subscription,
+    ):
+        yield subscription
+
+
+def make_inspection(recipe: Recipe) -> Inspection:
+    """Return the recipe's questions. Raises ConfigurationError if the golden picture cannot be read."""
+    return Inspection(recipe, golden_crops(recipe))
+
+
+def engine_spec(settings: Settings) -> EngineSpec:
+    """Return which engine the engine's process is to build."""
+    engine = settings.engine
+    return EngineSpec(
+        kind=engine.kind, manifest_path=str(settings.model), threads=engine.threads, gpu_layers=engine.gpu_layers
+    )
+
+
+def _worker(settings: Settings, recipe: Recipe, context: Context) -> WorkerService:
+    journal = Journal(settings.journal.path)
+    return WorkerService(
+        station=settings.station.name,
+        config_sha256=settings.config_sha256,
+        recipe=recipe,
+        inspection=make_inspection(recipe),
+        judge=judge,
+        queue=JobQueue(context, settings.queue.endpoint, settings.queue.credit),
+        engine=EngineHost(engine_spec(settings), settings.engine.kill_ms),
+        journal=journal,
+        outputs=_outputs(settings, recipe, context, journal),
+        notifier=ServiceNotifier(),
+    )
+
+
+def _outputs(settings: Settings, recipe: Recipe, context: Context, journal: Journal) -> list[Output]:
+    """Return the enabled outputs in the order in which they are told: the PLC first."""
+    outputs: list[Output] = []
+    modbus, publisher, archive = (
+        settings.outputs.modbus_server,
+        settings.outputs.publisher,
+        settings.outputs.archive,
+    )
+    if modbus.enabled:
+        outputs.append(ModbusServerOutput(modbus.host, modbus.port))
+    if publisher.enabled:
+        outputs.append(
+            PublisherOutput(
+                settings.station.name,
+                publisher.endpoint,
+                publisher.snapshot_endpoint,
+                context,
+                lambda: (journal.epoch, journal.last_seq),
+                journal.verdicts_since,
+            )
+        )
+    if archive.enabled:
+        outputs.append(ArchiveOutput(archive.folder, recipe))
+    return outputs
+
+
+@contextmanager
+def _context() -> Iterator[Context]:
+    """Yield this process's one ZeroMQ context; nothing of it is left afterwards."""
+    context = zmq.Context()
+    try:
+        yield context
+    finally:
+        context.destroy(linger=0)

@@ -1,0 +1,1 @@
+"""From a job to a verdict: queue, engine, judge, journal, outputs."""

@@ -1,0 +1,32 @@
+"""A job that waits for its verdict, and the times it took. Pure: the clock is passed in, monotonic nanoseconds."""
+
+from dataclasses import dataclass
+
+from station.engine.base import Query
+from station.records import Job, Timing
+
+
+@dataclass
+class Pending:
+    """A job from its arrival to its verdict."""
+
+    peer: bytes
+    """Address of the capture that waits for the ack."""
+    job: Job
+    received_ns: int
+    queries: tuple[Query, ...] = ()
+    """What the engine is asked; empty when it is not needed."""
+    asked_ns: int | None = None
+    """When the engine got the queries; None before, and again after it died over them."""
+    deaths: int = 0
+    """How often the engine died over this job."""
+
+    def timing(self, now_ns: int, inference_ms: float | None) -> Timing:
+        """Return the times of a verdict that is made now; without an answer the engine's share runs until now."""
+        asked_ns = now_ns if self.asked_ns is None else self.asked_ns
+        return Timing(
+            capture=self.job.capture_ms,
+            queue=(asked_ns - self.received_ns) / 1e6,
+            inference=(now_ns - asked_ns) / 1e6 if inference_ms is None else inference_ms,
+            total=self.job.capture_ms + (now_ns - self.received_ns) / 1e6,
+        )

@@ -1,0 +1,280 @@
+"""The worker: jobs in, verdicts out, each exactly once and before its deadline.
+
+In: jobs from the queue; out: verdicts to the journal, then to the outputs, then an ack to capture. One process, one
+thread, one loop, which also makes the heartbeat: when the loop hangs, the PLC and systemd see it. The engine runs in
+a child process. What goes wrong with a job becomes its verdict, never OK. When the journal cannot be written the
+worker ends: the outputs are safe and every job without ack is sent again by capture.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+from station.complaints import Complaints
+from station.engine.base import Answer, Query, Question
+from station.judge import Judgement
+from station.messages import Ack
+from station.outputs.base import Output
+from station.recipe import Recipe
+from station.records import Evaluation, Failure, Job, Reason, RegionReport, ResultState, Verdict
+from station.supervisor_notify import ServiceNotifier
+from station.worker.deadlines import Deadlines
+from station.worker.engine_host import EngineHost, EngineState, Outcome
+from station.worker.fanout import Fanout
+from station.worker.journal import Journal
+from station.worker.pending import Pending
+from station.worker.queue import JobQueue, Received
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_MS = 100
+MAX_DEATHS = 2
+"""A job over which the engine died so often is not asked about again."""
+
+
+class InspectionRules(Protocol):
+    """One recipe's questions, and what the answers mean: `station.inspection.Inspection`."""
+
+    @property
+    def question(self) -> Question:
+        """What is the same for all jobs."""
+
+    def queries(self, job: Job) -> tuple[Query, ...]:
+        """Return what to ask about this job."""
+
+    def regions(self, job: Job, answers: tuple[Answer, ...], ms: float) -> tuple[RegionReport, ...]:
+        """Return what the answers say of each region."""
+
+
+Judge = Callable[[Recipe, Job, tuple[RegionReport, ...] | None, Failure | None], Judgement]
+"""`station.judge.judge`."""
+
+
+class WorkerService:
+    """The worker of one station. Gets its parts closed; `run` opens and closes them."""
+
+    def __init__(
+        self,
+        *,
+        station: str,
+        config_sha256: str,
+        recipe: Recipe,
+        inspection: InspectionRules,
+        judge: Judge,
+        queue: JobQueue,
+        engine: EngineHost,
+        journal: Journal,
+        outputs: Sequence[Output],
+        notifier: ServiceNotifier,
+    ) -> None:
+        self._station = station
+        self._config_sha256 = config_sha256
+        self._recipe = recipe
+        self._inspection = inspection
+        self._judge = judge
+        self._queue = queue
+        self._engine = engine
+        self._journal = journal
+        self._outputs = Fanout(outputs)
+        self._notifier = notifier
+        self._deadlines = Deadlines()
+        self._pending: dict[str, Pending] = {}  # oldest first
+        self._heartbeat_ns = 0
+        self.complaints = Complaints(logger)
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop` is set; jobs without verdict stay with capture. Raises StationError if it cannot go on."""
+        try:
+            self._open()
+            while not stop.is_set():
+                self._turn()
+        finally:
+            self._close()
+
+    def _open(self) -> None:
+        self._journal.open()
+        self._outputs.start()
+        self._engine.start(self._inspection.question, time.monotonic_ns())
+        self._queue.open()
+        self._notifier.ready()
+        logger.info("Worker of station %s runs, epoch %d.", self._station, self._journal.epoch)
+
+    def _close(self) -> None:
+        """Show the safe state first, then end everything; works however far `_open` came."""
+        self._notifier.stopping()
+        self._outputs.close()
+        self._queue.close()
+        self._engine.close()
+        self._journal.close()
+
+    def _turn(self) -> None:
+        """Wait for something to do, and do it."""
+        watched = self._engine.watched()
+        self._queue.wait(self._wait_ms(), [watched] if watched else [])
+        for received in self._queue.receive():
+            self._accept(received)
+        self._conclude_late()
+        for outcome in self._engine.poll(time.monotonic_ns()):
+            self._take_outcome(outcome)
+        self._ask_next()
+        self._beat()
+
+    def _wait_ms(self) -> int:
+        """Return how long nothing needs to be done, rounded up so that the loop does not spin."""
+        dues_ns = (self._heartbeat_ns, self._deadlines.next_due_ns(), self._engine.next_due_ns())
+        due_ns = min(due_ns for due_ns in dues_ns if due_ns is not None)
+        return max(0, -((time.monotonic_ns() - due_ns) // 1_000_000))
+
+    def _accept(self, received: Received) -> None:
+        """Take a job in; conclude at once what needs no engine."""
+        job = received.job
+        judged = self._journal.judged(job.job_id)
+        if judged:
+            self._queue.acknowledge(received.peer, Ack(job_id=job.job_id, evaluation=judged[0], result_state=judged[1]))
+            return
+        if job.job_id in self._pending:
+            self._pending[job.job_id].peer = received.peer  # capture restarted and sends it again
+            return
+        pending = Pending(received.peer, job, time.monotonic_ns())
+        if job.failure:
+            self._conclude(pending, None, None)
+        elif job.recipe_sha256 != self._recipe.sha256:
+            self._conclude(pending, None, self._recipe_changed(job))
+        else:
+            self._await_engine(pending)
+
+    def _await_engine(self, pending: Pending) -> None:
+        """Prepare the queries, while the engine may still be busy with the job before."""
+        try:
+            pending.queries = self._inspection.queries(pending.job)
+        except Exception:  # noqa: BLE001 - outermost guard of a job
+            self._conclude(pending, None, self._unexpected("asking about", pending.job))
+            return
+        self._pending[pending.job.job_id] = pending
+        self._deadlines.add(pending.job.job_id, pending.received_ns + self._recipe.file.deadline_ms * 1_000_000)
+        self._ask_next()
+
+    def _ask_next(self) -> None:
+        """Give the oldest job to the engine if it is free."""
+        pending = next(iter(self._pending.values()), None)
+        if pending and self._engine.state is EngineState.READY:
+            pending.asked_ns = time.monotonic_ns()
+            self._engine.submit(pending.job.job_id, pending.queries, pending.asked_ns)
+
+    def _conclude_late(self) -> None:
+        """Give every job whose deadline has passed its verdict; an answer that still comes is dropped."""
+        for job_id in self._deadlines.pop_due(time.monotonic_ns()):
+            pending = self._pending.pop(job_id)
+            self._conclude(pending, None, self._lateness(pending))
+
+    def _lateness(self, pending: Pending) -> Failure:
+        limit = f"within {self._recipe.file.deadline_ms} ms (recipe, deadline_ms)"
+        if not self._engine.was_ready:
+            why = self._engine.reason or "it is still being loaded."
+            return Failure(reason=Reason.NO_MODEL, detail=f"No model was ready {limit}: {why}")
+        why = self._engine.reason or f"the engine was {self._engine.state}{' with it' if pending.asked_ns else ''}."
+        return Failure(reason=Reason.DEADLINE_PASSED, detail=f"No answer {limit}: {why}")
+
+    def _recipe_changed(self, job: Job) -> Failure:
+        detail = (
+            f"The job was made with recipe {job.recipe} {job.recipe_sha256[:12]}, the worker has"
+            f" {self._recipe.file.recipe} {self._recipe.sha256[:12]}."
+            " Restart capture and worker so that both read the same recipe."
+        )
+        return Failure(reason=Reason.RECIPE_CHANGED, detail=detail)
+
+    def _take_outcome(self, outcome: Outcome) -> None:
+        """Conclude the job that the engine came to an end with, or keep it for a second try."""
+        pending = self._pending.get(outcome.job_id)
+        if pending is None:
+            self.complaints.say("late answer", f"The engine was too late for job {outcome.job_id}.")
+            return
+        pending.deaths += outcome.died
+        if outcome.died and pending.deaths < MAX_DEATHS:
+            pending.asked_ns = None  # asked again once the engine is back, if the deadline allows
+            return
+        del self._pending[outcome.job_id]
+        self._deadlines.remove(outcome.job_id)
+        self._ask_next()  # before the disk and the outputs: the engine should not wait for them
+        regions, trouble = self._read(pending, outcome)
+        self._conclude(pending, regions, trouble, outcome.ms)
+
+    def _read(self, pending: Pending, outcome: Outcome) -> tuple[tuple[RegionReport, ...], None] | tuple[None, Failure]:
+        """Return what the engine's answers say, or why they say nothing."""
+        if outcome.answers is None:
+            tries = f" It ended {pending.deaths} times over this picture." if outcome.died else ""
+            return None, Failure(reason=Reason.ENGINE_FAILED, detail=f"{outcome.detail}{tries}")
+        try:
+            return self._inspection.regions(pending.job, outcome.answers, outcome.ms), None
+        except Exception:  # noqa: BLE001 - outermost guard of a job
+            return None, self._unexpected("reading the answers about", pending.job)
+
+    def _unexpected(self, doing: str, job: Job) -> Failure:
+        """Return the trouble for an exception that nobody foresaw; call it in the handler."""
+        message = f"Unexpected error while {doing} job {job.job_id}; please report it with the worker's log."
+        self.complaints.say("unexpected error", message, traceback=True)
+        return Failure(reason=Reason.ENGINE_FAILED, detail=message)
+
+    def _conclude(
+        self,
+        pending: Pending,
+        regions: tuple[RegionReport, ...] | None,
+        trouble: Failure | None,
+        inference_ms: float | None = None,
+    ) -> None:
+        """Judge, write to the journal, show, acknowledge: in this order. Raises JournalError."""
+        job = pending.job
+        judgement = self._judged(job, regions, trouble)
+        verdict = self._journal.append(
+            Verdict(
+                station=self._station,
+                epoch=0,  # the journal gives both numbers
+                seq=0,
+                job_id=job.job_id,
+                part_id=job.part_id,
+                image=job.image,
+                recipe=self._recipe.file.recipe,
+                evaluation=judgement.evaluation,
+                result_state=judgement.result_state,
+                reason=judgement.reason,
+                detail=judgement.detail,
+                is_simulated=self._engine.is_simulated,
+                regions=regions or (),
+                model=self._engine.model,
+                recipe_sha256=self._recipe.sha256,
+                config_sha256=self._config_sha256,
+                ms=pending.timing(time.monotonic_ns(), inference_ms),
+                created_utc=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            )
+        )
+        self._outputs.send(verdict, job)
+        ack = Ack(job_id=job.job_id, evaluation=verdict.evaluation, result_state=verdict.result_state)
+        self._queue.acknowledge(pending.peer, ack)
+
+    def _judged(self, job: Job, regions: tuple[RegionReport, ...] | None, trouble: Failure | None) -> Judgement:
+        try:
+            return self._judge(self._recipe, job, regions, trouble)
+        except Exception:  # noqa: BLE001 - outermost guard of a job: else it would end every worker it is sent to
+            failure = self._unexpected("judging", job)
+            return Judgement(
+                evaluation=Evaluation.UNDEFINED,
+                result_state=ResultState.FAILED,
+                reason=failure.reason,
+                detail=failure.detail,
+            )
+
+    def _beat(self) -> None:
+        """Tell outputs and systemd that this loop runs, every `HEARTBEAT_MS`."""
+        now_ns = time.monotonic_ns()
+        if now_ns < self._heartbeat_ns:
+            return
+        self._heartbeat_ns = now_ns + HEARTBEAT_MS * 1_000_000
+        self._outputs.heartbeat(ready=self._engine.is_ready, last_seq=self._journal.last_seq)
+        self._notifier.alive()
+        self._notifier.status(
+            f"engine {self._engine.state}, {self._journal.last_seq} verdicts, {len(self._pending)} waiting."
+            f" {self._engine.reason}"
+        )
