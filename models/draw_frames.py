@@ -1,0 +1,206 @@
+"""Draws camera frames of the shipped product, 1600 x 1200, with known answers; writes them as a labelled set.
+
+    python models/draw_frames.py --out DIR --count 100 --seed 1
+
+The part lies anywhere in view, turned up to 8 degrees; lamp, focus, motion, noise and JPEG quality vary.
+"""
+
+import argparse
+import csv
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parent)]
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import render
+import sampling
+
+Grey = npt.NDArray[np.uint8]
+WIDTH_PX, HEIGHT_PX = 1600, 1200
+HOUSING = (-3.0, -2.4, 11.0, 4.4)
+"""Outer edges of the part in pitches: left, top, right, bottom."""
+HOLES = ((-2.1, 0.0, 0.45), (10.1, 2.6, 0.38), (6.0, 3.8, 0.28))
+"""x, y, radius."""
+MARKS = (
+    (2.0, -1.78, 3.3, -1.78, 0.20, 0.10), (8.9, -1.78, 9.9, -1.78, 0.13, 0.80), (-2.0, 2.4, -2.0, 3.5, 0.14, 0.75),
+    (0.6, 3.8, 1.7, 3.8, 0.16, 0.12), (10.2, -0.6, 10.2, 0.5, 0.12, 0.12), (5.2, -1.78, 5.5, -1.78, 0.12, 0.75),
+)  # fmt: skip
+"""x0, y0, x1, y1, half width, grey."""
+PIN_IDS = tuple(f"{row}{column}" for row in "ABC" for column in range(1, 10))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is true of a drawn frame."""
+
+    evaluation: str
+    pin_count: int
+    modes: tuple[str, ...]
+    """Of the bad pins, in reading order."""
+    positions: tuple[str, ...]
+    severity: float
+    """Of the picture's first defect, 0 just past the limit .. 1 obvious; 0 for a good part."""
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where the part lies in the frame."""
+
+    x_px: float
+    y_px: float
+    rotation_rad: float
+    scale: float
+    tilt_x: float = 0.0
+    tilt_y: float = 0.0
+    """Perspective: change of scale per pitch."""
+
+
+NOMINAL = Pose(WIDTH_PX / 2, HEIGHT_PX / 2, 0.0, 1.0)
+
+
+def draw_pose(rng: np.random.Generator) -> Pose:
+    """Return a pose with the whole part in view."""
+    scale = rng.uniform(0.96, 1.04)
+    reach_x, reach_y = 300 * scale, 190 * scale
+    return Pose(
+        rng.uniform(reach_x, WIDTH_PX - reach_x), rng.uniform(reach_y, HEIGHT_PX - reach_y),
+        np.deg2rad(rng.uniform(-8, 8)), scale, rng.uniform(-4e-4, 4e-4), rng.uniform(-4e-4, 4e-4),
+    )  # fmt: skip
+
+
+def draw_scene(rng: np.random.Generator, defects: int, severity: float | None = None) -> tuple[render.Scene, Answer]:
+    """Return one part with `defects` defects (0 to 3) and its answer; `severity` None draws it evenly."""
+    scene = render.draw_parts(rng, render.draw_designs(rng, 1, render.PINS_27))
+    rows, columns = render.PINS_27.rows, render.PINS_27.columns
+    places = rng.permutation(rows * columns)[:defects]
+    pins = (places // columns * render.MAX_COLUMNS + places % columns)[None]
+    modes = rng.integers(1, len(render.MODES), (1, defects))
+    first = float(rng.random()) if severity is None else severity
+    severities = np.concatenate([[first], rng.random(max(0, defects - 1))])[:defects][None]
+    if defects:
+        render.put_defects(rng, scene, pins, modes, severities)
+    return scene, answer_of(scene, first if defects else 0.0)
+
+
+def answer_of(scene: render.Scene, severity: float) -> Answer:
+    """Return what is true of a drawn part."""
+    mode = scene["mode"][0][scene["exists"][0]]
+    bad = np.flatnonzero(mode)
+    return Answer(
+        "NOT_OK" if len(bad) else "OK", int((mode != render.MISSING).sum()),
+        tuple(render.MODES[mode[k]] for k in bad), tuple(PIN_IDS[k] for k in bad), severity,
+    )  # fmt: skip
+
+
+def draw_frame(rng: np.random.Generator, scene: render.Scene | None, pose: Pose, spread: float = 1.0) -> Grey:
+    """Return a frame (1200, 1600) of the part, or of the empty bench. `spread` 0: nominal lamp and camera."""
+    frame = _bench(rng, spread)
+    light = {key: value.astype(np.float32) for key, value in render.draw_light(rng, 1, spread).items()}
+    if scene is not None:
+        _draw_part(frame, _with_features(scene), pose, light)
+    blur = 0.5 + spread * rng.uniform(0.0, 0.8)
+    motion = spread * rng.uniform(0.0, 1.3) * (rng.random() < 0.3)
+    frame = cv2.GaussianBlur(frame, (0, 0), float(np.hypot(blur, motion)), sigmaY=blur)
+    noise = rng.uniform(0.002, 0.03) if spread else 0.004
+    frame += noise * rng.standard_normal(frame.shape, dtype=np.float32)
+    return (np.clip(frame, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def golden_frame(seed: int = 1) -> Grey:
+    """Return the golden picture: a good part in the middle, nominal lamp."""
+    rng = np.random.default_rng(seed)
+    scene, _ = draw_scene(rng, 0)
+    scene["dx"] *= 0.3
+    scene["dy"] *= 0.3
+    scene["blob"][:, :, 4] = 0
+    scene["bar"][:, :, 6] = 0
+    return draw_frame(rng, scene, NOMINAL, spread=0.0)
+
+
+def encode_jpeg(rng: np.random.Generator, frame: Grey) -> bytes:
+    """Return the frame as a camera's JPEG, quality 80 to 96."""
+    done, data = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(80, 97))])
+    assert done
+    return data.tobytes()
+
+
+def _with_features(scene: render.Scene) -> render.Scene:
+    """Add the housing's holes and marks."""
+    scene = render.copy_scene(scene)
+    rim = [[x, y, r * 1.35, 0.6, 1.0, 0.0, 0.0] for x, y, r in HOLES]
+    hole = [[x, y, r, 0.05, 1.0, 0.0, 0.0] for x, y, r in HOLES]
+    scene["blob"] = np.concatenate([np.array([rim + hole]), scene["blob"]], 1)
+    scene["bar"] = np.concatenate([np.array([[[*mark, 1.0] for mark in MARKS]]), scene["bar"]], 1)
+    return scene
+
+
+def _draw_part(frame: npt.NDArray[np.float32], scene: render.Scene, pose: Pose, light: dict) -> None:
+    """Draw the part over the bench, at the pixels its housing can reach."""
+    reach_x, reach_y = 320 * pose.scale, 210 * pose.scale
+    left, right = max(0, int(pose.x_px - reach_x)), min(WIDTH_PX, int(pose.x_px + reach_x) + 1)
+    top, bottom = max(0, int(pose.y_px - reach_y)), min(HEIGHT_PX, int(pose.y_px + reach_y) + 1)
+    u, v = np.meshgrid(
+        np.arange(left, right, dtype=np.float32) + np.float32(0.5 - pose.x_px),
+        np.arange(top, bottom, dtype=np.float32) + np.float32(0.5 - pose.y_px),
+    )
+    pitch = sampling.PITCH_PX * pose.scale
+    cos, sin = np.float32(np.cos(pose.rotation_rad) / pitch), np.float32(np.sin(pose.rotation_rad) / pitch)
+    x, y = cos * u + sin * v, -sin * u + cos * v
+    depth = 1 + np.float32(pose.tilt_x) * x + np.float32(pose.tilt_y) * y
+    x = x * depth + (render.PINS_27.columns - 1) / 2
+    y = y * depth + (render.PINS_27.rows - 1) / 2
+    small = {key: value.astype(np.float32) if value.dtype == np.float64 else value for key, value in scene.items()}
+    sharp = np.full((1, 1, 1), pitch, np.float32)
+    grey = render.shade(small, x[None], y[None], sharp, light, np)[0]
+    edge = np.minimum(
+        np.minimum(x - HOUSING[0], HOUSING[2] - x), np.minimum(y - HOUSING[1], HOUSING[3] - y)
+    )
+    inside = np.clip(0.5 + edge * pitch, 0, 1)
+    shadow = 1 - 0.5 * np.exp(-np.clip(-edge, 0, 9) * 4.0)
+    window = frame[top:bottom, left:right]
+    window *= np.where(inside > 0, 1, shadow)
+    window *= 1 - inside
+    window += inside * grey
+
+
+def _bench(rng: np.random.Generator, spread: float) -> npt.NDArray[np.float32]:
+    """Return the empty bench: grey with a gradient and coarse structure."""
+    coarse = rng.standard_normal((10, 13)).astype(np.float32)
+    structure = cv2.resize(coarse, (WIDTH_PX, HEIGHT_PX), interpolation=cv2.INTER_CUBIC)
+    y, x = np.mgrid[-0.5 : 0.5 : HEIGHT_PX * 1j, -0.5 : 0.5 : WIDTH_PX * 1j].astype(np.float32)
+    slope = spread * rng.uniform(-0.05, 0.05, 2)
+    level = 0.14 + spread * rng.uniform(-0.05, 0.05)
+    return (level + 0.012 * structure + np.float32(slope[0]) * x + np.float32(slope[1]) * y).astype(np.float32)
+
+
+def main() -> None:
+    """Write a labelled set: half of the parts defective, one defect in three of four, else two or three."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with (arguments.out / "labels.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["image", "evaluation", "pin_count", "defect_mode", "defect_position"])
+        for number in range(arguments.count):
+            rng = np.random.default_rng([arguments.seed, number])
+            scene, answer = draw_scene(rng, draw_defects(rng, number))
+            name = f"part-{number:04d}.jpg"
+            (arguments.out / name).write_bytes(encode_jpeg(rng, draw_frame(rng, scene, draw_pose(rng))))
+            modes, positions = ";".join(answer.modes), ";".join(answer.positions)
+            writer.writerow([name, answer.evaluation, answer.pin_count, modes, positions])
+
+
+def draw_defects(rng: np.random.Generator, number: int) -> int:
+    """Return how many defects part `number` has: none for even numbers, else one (3 of 4), two or three."""
+    return 0 if number % 2 == 0 else int(rng.choice([1, 1, 1, 1, 1, 1, 2, 3]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,329 @@
+"""Draws camera-like pictures of pin fields, with known answers. Deterministic from a seed.
+
+A `scene` is a dict of arrays over N drawn parts; `shade` turns it into grey values at any plane coordinates, so the same
+lines draw one pin's tile, a region or a whole camera frame, with numpy on a CPU or with torch on a GPU (`xp`).
+Plane coordinates: the unit is one pitch, pin (row r, column c) stands at (x=c, y=r). Sizes of defects are in units of
+the pin thickness t.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+Array = Any
+Scene = dict[str, Any]
+
+MODES = ("none", "missing", "bent", "deformed", "contaminated", "short")
+NONE, MISSING, BENT, DEFORMED, CONTAMINATED, SHORT = range(6)
+MAX_ROWS, MAX_COLUMNS = 6, 12
+MAX_PINS = MAX_ROWS * MAX_COLUMNS
+DEFECTS = 3
+"""Most defects on one part."""
+BLOBS, BARS = DEFECTS + 2, DEFECTS + 1
+"""Places in a scene for blobs (dirt, dust) and bars (shanks, bridges, fibres, slots, a scratch)."""
+
+LIMITS_T = {BENT: (0.65, 1.30), DEFORMED: (0.0, 1.0), CONTAMINATED: (0.40, 0.95), SHORT: (0.25, 0.70)}
+"""Size at severity 0 and 1: tip offset, grade of the deformation, diameter of the dirt, width of the bridge."""
+BENIGN_BEND_T = 0.35
+"""A tip may stand this far off and the pin still passes; from 0.35 to 0.65 t nothing is demanded."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """What all parts of one product share; None is drawn anew for each part (training on many products)."""
+
+    rows: int
+    columns: int
+    thickness: float
+    """Pin thickness t in pitches."""
+    squareness: float
+    """Exponent of the outline: 2 round .. 8 nearly square."""
+    base: float
+    """Grey value of the housing's floor, 0..1."""
+    pin: float
+    """Grey value of a pin, 0..1."""
+    collar: float
+    """Grey of the ring around a pin's foot, as a share of the floor's."""
+    wall: float
+    """Grey value of the housing's wall."""
+    margin: float
+    """From the outer pins' centres to the wall, in pitches."""
+    texture: float
+    """Amplitude of the floor's structure."""
+
+
+PINS_27 = Design(3, 9, 0.48, 3.0, 0.20, 0.74, 0.62, 0.42, 1.15, 0.02)
+"""The shipped product: 27 pins, 3 x 9."""
+
+
+def draw_designs(rng: np.random.Generator, n: int, design: Design | None = None) -> Scene:
+    """Return the design values of n parts, arrays of shape (n,)."""
+    if design is not None:
+        return {key: np.full(n, value) for key, value in vars(design).items()}
+    base = rng.uniform(0.06, 0.40, n)
+    return {
+        "rows": rng.integers(1, 5, n),
+        "columns": rng.integers(3, 13, n),
+        "thickness": rng.uniform(0.40, 0.52, n),
+        "squareness": rng.choice([2.0, 2.0, 3.0, 4.0, 8.0], n),
+        "base": base,
+        "pin": np.clip(base + rng.uniform(0.28, 0.70, n), 0.0, 0.98),
+        "collar": rng.uniform(0.45, 1.15, n),
+        "wall": rng.uniform(0.05, 0.7, n),
+        "margin": rng.uniform(0.75, 1.4, n),
+        "texture": rng.uniform(0.0, 0.05, n),
+    }
+
+
+def draw_parts(rng: np.random.Generator, designs: Scene) -> Scene:
+    """Return scenes of good parts: the designs with each part's own variation and harmless dust, bends and scratches."""
+    n = len(designs["rows"])
+    t = designs["thickness"][:, None]
+    angle = rng.uniform(0, 2 * np.pi, (n, MAX_PINS))
+    benign = rng.random((n, MAX_PINS)) < 0.08
+    offset = np.where(benign, rng.uniform(0, 0.9 * BENIGN_BEND_T, (n, MAX_PINS)), rng.normal(0, 0.045, (n, MAX_PINS)))
+    index = np.arange(MAX_PINS)
+    exists = (index // MAX_COLUMNS < designs["rows"][:, None]) & (index % MAX_COLUMNS < designs["columns"][:, None])
+    scene = dict(designs)
+    scene.update(
+        part=np.arange(n),
+        exists=exists,
+        mode=np.zeros((n, MAX_PINS), dtype=np.int64),
+        severity=np.zeros((n, MAX_PINS)),
+        drawn=exists.astype(float),
+        dx=offset * t * np.cos(angle),
+        dy=offset * t * np.sin(angle),
+        radius=0.5 * t * (1 + np.clip(rng.normal(0, 0.03, (n, MAX_PINS)), -0.08, 0.08)),
+        stretch=1 + np.abs(np.clip(rng.normal(0, 0.03, (n, MAX_PINS)), -0.10, 0.10)),
+        ripple=np.abs(rng.normal(0, 0.015, (n, MAX_PINS))),
+        angle=angle,
+        level=designs["pin"][:, None] * (1 + np.clip(rng.normal(0, 0.05, (n, MAX_PINS)), -0.15, 0.15)),
+        wave=rng.uniform(-7, 7, (n, 5, 2)),
+        phase=rng.uniform(0, 2 * np.pi, (n, 5)),
+        tip=np.zeros((n, DEFECTS, 4)),  # x, y, radius, level; level 0 = none
+        blob=np.zeros((n, BLOBS, 7)),  # x, y, radius, level, opacity, ripple, angle
+        bar=np.zeros((n, BARS, 7)),  # x0, y0, x1, y1, half width, level, opacity
+    )
+    add_dust(rng, scene)
+    return scene
+
+
+def add_dust(rng: np.random.Generator, scene: Scene) -> None:
+    """Put harmless things on the floor: specks below the limit anywhere, larger ones away from every pin, scratches."""
+    n = len(scene["rows"])
+    t, rows, columns = scene["thickness"], scene["rows"], scene["columns"]
+    for k in (BLOBS - 2, BLOBS - 1):
+        small = rng.random(n) < 0.5
+        # between four pins, the distance to the nearest pin is largest: a speck there touches none
+        x = np.where(small, rng.uniform(-0.7, columns - 0.3), rng.integers(-1, columns + 1) + 0.5)
+        y = np.where(small, rng.uniform(-0.7, rows - 0.3), rng.integers(-1, rows + 1) + 0.5)
+        radius = 0.5 * t * np.where(small, rng.uniform(0.04, 0.15, n), rng.uniform(0.1, 0.35, n))
+        opacity = rng.uniform(0.3, 0.9, n) * (rng.random(n) < 0.35)
+        level = rng.uniform(0.0, 0.9, n)
+        scene["blob"][:, k] = np.stack([x, y, radius, level, opacity, np.full(n, 0.1), rng.uniform(0, 6.28, n)], 1)
+    x, y = rng.uniform(-0.8, columns - 0.2), rng.uniform(-0.8, rows - 0.2)
+    length, angle = rng.uniform(0.3, 2.0, n), rng.uniform(0, np.pi, n)
+    opacity = rng.uniform(0.1, 0.35, n) * (rng.random(n) < 0.25)
+    ends = [x, y, x + length * np.cos(angle), y + length * np.sin(angle)]
+    level = np.clip(scene["base"] * rng.choice([0.5, 1.6], n), 0, 1)
+    scene["bar"][:, BARS - 1] = np.stack([*ends, 0.03 * t, level, opacity], 1)
+
+
+def put_defects(rng: np.random.Generator, scene: Scene, pins: np.ndarray, modes: np.ndarray, severities: np.ndarray) -> None:
+    """Put defect k of scene i on pin `pins[i, k]` (index row * MAX_COLUMNS + column) where `modes[i, k]` is not NONE.
+
+    All three arrays have shape (n, up to DEFECTS). Severity 0 is just past the limit, 1 is obvious.
+    """
+    for k in range(pins.shape[1]):
+        for i in np.flatnonzero(modes[:, k]):
+            _put_defect(rng, scene, int(i), k, int(pins[i, k]), int(modes[i, k]), float(severities[i, k]))
+
+
+def _put_defect(rng: np.random.Generator, s: Scene, i: int, k: int, p: int, mode: int, severity: float) -> None:
+    x, y, t = p % MAX_COLUMNS + 0.0, p // MAX_COLUMNS + 0.0, float(s["thickness"][i])
+    a = rng.uniform(0, 2 * np.pi)
+    level = float(s["level"][i, p])
+    s["mode"][i, p], s["severity"][i, p] = mode, severity
+    low, high = LIMITS_T.get(mode, (0.0, 0.0))
+    if mode == BENT:  # a tip that touches its neighbour would be a short
+        high = min(high, 1 / t - 1.04)
+    size = (low + (high - low) * severity) * t
+    if mode == MISSING:
+        s["drawn"][i, p] = 0
+    elif mode == BENT:
+        s["drawn"][i, p] = 0
+        tx, ty = x + size * np.cos(a), y + size * np.sin(a)
+        s["tip"][i, k] = tx, ty, s["radius"][i, p] * rng.uniform(0.92, 1.0), level * rng.uniform(0.85, 1.0)
+        s["bar"][i, k] = x, y, tx, ty, 0.36 * t, level * rng.uniform(0.45, 0.75), 1.0
+    elif mode == DEFORMED:
+        _deform(rng, s, i, k, p, severity, a)
+    elif mode == CONTAMINATED:
+        _soil(rng, s, i, k, (x, y), size, level)
+    elif mode == SHORT:
+        _bridge(rng, s, i, k, p, size, level)
+
+
+def _deform(rng: np.random.Generator, s: Scene, i: int, k: int, p: int, severity: float, a: float) -> None:
+    """Flattened, crushed or split."""
+    x, y, t = p % MAX_COLUMNS, p // MAX_COLUMNS, s["thickness"][i]
+    kind = rng.integers(3)
+    if kind == 0:
+        s["stretch"][i, p] = 1.50 + 0.8 * severity
+    elif kind == 1:
+        s["ripple"][i, p] = 0.24 + 0.22 * severity
+        s["radius"][i, p] *= 0.92
+    else:
+        x, y, h = x + s["dx"][i, p], y + s["dy"][i, p], 0.40 * t
+        dx, dy = h * np.cos(a), h * np.sin(a)
+        s["bar"][i, k] = x - dx, y - dy, x + dx, y + dy, (0.08 + 0.07 * severity) * t, 0.5 * s["base"][i], 0.95
+
+
+def _soil(rng: np.random.Generator, s: Scene, i: int, k: int, xy: tuple[float, float], size: float, level: float) -> None:
+    """A lump of dirt on the pin; for one in five a fibre across it. Visibly darker than the pin."""
+    t, a, r = float(s["thickness"][i]), rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.40)
+    x, y = xy[0] + r * t * np.cos(a), xy[1] + r * t * np.sin(a)
+    dark = rng.uniform(0.0, 0.55) * level
+    if rng.random() < 0.2:
+        b, h = rng.uniform(0, np.pi), rng.uniform(0.8, 1.2) * t
+        dx, dy = h * np.cos(b), h * np.sin(b)
+        s["bar"][i, k] = x - dx, y - dy, x + dx, y + dy, (0.02 + 0.12 * size / t) * t, 0.8 * dark, 0.95
+    else:
+        s["blob"][i, k] = x, y, 0.5 * size, dark, rng.uniform(0.85, 1.0), rng.uniform(0, 0.2), a
+
+
+def _bridge(rng: np.random.Generator, s: Scene, i: int, k: int, p: int, width: float, level: float) -> None:
+    """Metal between this pin and its right or lower neighbour (or left, upper at the border); both are short."""
+    rows, columns = int(s["rows"][i]), int(s["columns"][i])
+    row, column = p // MAX_COLUMNS, p % MAX_COLUMNS
+    steps = [(0, 1), (0, -1), (1, 0), (-1, 0)]
+    steps = [(r, c) for r, c in steps if 0 <= row + r < rows and 0 <= column + c < columns]
+    r, c = steps[rng.integers(len(steps))]
+    other = (row + r) * MAX_COLUMNS + column + c
+    s["mode"][i, other], s["severity"][i, other] = SHORT, s["severity"][i, p]
+    metal = level * rng.uniform(0.75, 1.1)
+    s["bar"][i, k] = column, row, column + c, row + r, 0.5 * width, min(metal, 1.0), 1.0
+
+
+def copy_scene(scene: Scene) -> Scene:
+    """Return a deep copy."""
+    return {key: np.array(value, copy=True) for key, value in scene.items()}
+
+
+def shade(scene: Mapping[str, Array], x: Array, y: Array, sharp: Array, light: Mapping[str, Array], xp: ModuleType) -> Array:
+    """Return grey values 0..1 of shape (n, h, w) at plane coordinates x, y of that shape.
+
+    `sharp` (n, 1, 1): pixels per pitch, sets how wide an edge is. `light`: hx, hy (highlight offset in t), gain,
+    slope_x, slope_y (n,). `xp` is numpy or torch.
+    """
+    n = x.shape[0]
+
+    def whole(key: str) -> Array:
+        return scene[key].reshape(n, 1, 1)
+
+    t, base = whole("thickness"), whole("base")
+    grey = base
+    for k in range(5):
+        u, v = scene["wave"][:, k, 0].reshape(n, 1, 1), scene["wave"][:, k, 1].reshape(n, 1, 1)
+        grey = grey + 0.45 * whole("texture") * xp.sin(u * x + v * y + scene["phase"][:, k].reshape(n, 1, 1))
+    column, row, index = nearest_pin(scene, x, y, xp)
+
+    def pin(key: str) -> Array:
+        return scene[key][scene["part"].reshape(n, 1, 1), index]
+
+    fx, fy = x - column, y - row
+    collar = _cover(1.35 * 0.5 * t - xp.sqrt(fx * fx + fy * fy), sharp, xp)
+    grey = grey * (1 - collar * (1 - whole("collar")))
+    hole = _cover(0.36 * t - xp.sqrt(fx * fx + fy * fy), sharp, xp) * (1 - pin("drawn"))
+    grey = grey * (1 - 0.55 * hole)
+    grey = _wall(scene, x, y, grey, sharp, whole, xp)
+    fx, fy = fx - pin("dx"), fy - pin("dy")
+    ca, sa, stretch = xp.cos(pin("angle")), xp.sin(pin("angle")), pin("stretch")
+    u, v = (ca * fx + sa * fy) * xp.sqrt(stretch), (-sa * fx + ca * fy) / xp.sqrt(stretch)
+    r2 = xp.sqrt(u * u + v * v) + 1e-6
+    # flattened pins keep their area; the outline's ripple has three lobes: cos 3a = 4 cos^3 a - 3 cos a
+    ripple = pin("ripple") * (4 * (u / r2) ** 3 - 3 * (u / r2))
+    q = whole("squareness")
+    straight = (xp.abs(fx) ** q + xp.abs(fy) ** q + 1e-9) ** (1 / q)
+    free = (stretch > 1.3) | (pin("ripple") > 0.15)
+    distance = xp.where(free, r2 / (1 + ripple), straight)
+    radius = pin("radius")
+    body = _metal(fx, fy, distance / radius, pin("level"), t, light, n, xp)
+    cover = _cover(radius - distance, sharp, xp) * pin("drawn")
+    grey = grey * (1 - cover) + cover * body
+    for k in range(scene["bar"].shape[1]):
+        grey = _bar(scene["bar"][:, k], x, y, grey, sharp, n, xp)
+    for k in range(DEFECTS):
+        tip = scene["tip"][:, k]
+        tx, ty = x - tip[:, 0].reshape(n, 1, 1), y - tip[:, 1].reshape(n, 1, 1)
+        distance = (xp.abs(tx) ** q + xp.abs(ty) ** q + 1e-9) ** (1 / q)
+        radius, level = tip[:, 2].reshape(n, 1, 1) + 1e-6, tip[:, 3].reshape(n, 1, 1)
+        cover = _cover(radius - distance, sharp, xp) * (level > 0)
+        grey = grey * (1 - cover) + cover * _metal(tx, ty, distance / radius, level, t, light, n, xp)
+    for k in range(scene["blob"].shape[1]):
+        grey = _blob(scene["blob"][:, k], x, y, grey, sharp, n, xp)
+    shape = (n, 1, 1)
+    slope = 1 + light["slope_x"].reshape(shape) * (x - 0.5 * whole("columns")) / 8
+    slope = slope + light["slope_y"].reshape(shape) * (y - 0.5 * whole("rows")) / 8
+    return grey * slope * light["gain"].reshape(shape)
+
+
+def nearest_pin(scene: Mapping[str, Array], x: Array, y: Array, xp: ModuleType) -> tuple[Array, Array, Array]:
+    """Return column, row and pin index of the layout place nearest to each plane coordinate, all (n, h, w)."""
+    n = x.shape[0]
+    column = xp.minimum(xp.clip(xp.floor(x + 0.5), 0, MAX_COLUMNS), scene["columns"].reshape(n, 1, 1) - 1.0)
+    row = xp.minimum(xp.clip(xp.floor(y + 0.5), 0, MAX_ROWS), scene["rows"].reshape(n, 1, 1) - 1.0)
+    index = row * MAX_COLUMNS + column
+    return column, row, index.astype(np.int64) if xp is np else index.long()
+
+
+def _cover(inside: Array, sharp: Array, xp: ModuleType) -> Array:
+    """Share of a pixel that is covered, from the signed distance to the edge in pitches."""
+    return xp.clip(0.5 + inside * sharp, 0.0, 1.0)
+
+
+def _metal(fx: Array, fy: Array, d: Array, level: Array, t: Array, light: Mapping[str, Array], n: int, xp: ModuleType) -> Array:
+    """Grey of a pin's top: a rim that falls off, a highlight towards the lamp."""
+    hx, hy = fx / t - light["hx"].reshape(n, 1, 1), fy / t - light["hy"].reshape(n, 1, 1)
+    rim = 1 - 0.35 * xp.clip((d - 0.62) / 0.38, 0.0, 1.0)
+    return level * (0.86 * rim + 0.30 * xp.exp(-(hx * hx + hy * hy) * 14.0))
+
+
+def _bar(bar: Array, x: Array, y: Array, grey: Array, sharp: Array, n: int, xp: ModuleType) -> Array:
+    x0, y0, x1, y1, half, level, opacity = (bar[:, j].reshape(n, 1, 1) for j in range(7))
+    dx, dy = x1 - x0, y1 - y0
+    along = xp.clip(((x - x0) * dx + (y - y0) * dy) / (dx * dx + dy * dy + 1e-6), 0.0, 1.0)
+    ex, ey = x - x0 - along * dx, y - y0 - along * dy
+    cover = _cover(half - xp.sqrt(ex * ex + ey * ey), sharp, xp) * opacity
+    return grey * (1 - cover) + cover * level
+
+
+def _blob(blob: Array, x: Array, y: Array, grey: Array, sharp: Array, n: int, xp: ModuleType) -> Array:
+    cx, cy, radius, level, opacity, ripple, angle = (blob[:, j].reshape(n, 1, 1) for j in range(7))
+    dx, dy = x - cx, y - cy
+    r = xp.sqrt(dx * dx + dy * dy) + 1e-6
+    c = (dx * xp.cos(angle) + dy * xp.sin(angle)) / r
+    cover = _cover(radius * (1 + ripple * (4 * c * c * c - 3 * c)) - r, sharp, xp) * opacity
+    return grey * (1 - cover) + cover * level
+
+
+def _wall(scene: Mapping[str, Array], x: Array, y: Array, grey: Array, sharp: Array, whole: Any, xp: ModuleType) -> Array:
+    """Outside the floor stands the housing's wall, as far as a region may see it."""
+    m = whole("margin")
+    edge = xp.minimum(xp.minimum(x + m, whole("columns") - 1 + m - x), xp.minimum(y + m, whole("rows") - 1 + m - y))
+    floor = _cover(edge, sharp, xp)
+    shadow = 1 - 0.25 * xp.exp(-(xp.clip(edge, 0.0, 9.0) ** 2) * 60.0)
+    return grey * shadow * floor + whole("wall") * (1 - floor)
+
+
+def draw_light(rng: np.random.Generator, n: int, spread: float = 1.0) -> dict[str, np.ndarray]:
+    """Return the lamp of n pictures; `spread` 0 is the nominal lamp of a golden picture."""
+    return {
+        "hx": -0.12 + spread * rng.uniform(-0.12, 0.12, n),
+        "hy": -0.12 + spread * rng.uniform(-0.12, 0.12, n),
+        "gain": 1.0 + spread * rng.uniform(-0.20, 0.15, n),
+        "slope_x": spread * rng.uniform(-0.12, 0.12, n),
+        "slope_y": spread * rng.uniform(-0.12, 0.12, n),
+    }
