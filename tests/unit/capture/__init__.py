@@ -1,0 +1,1 @@
+"""Rules of the capture adapters that need no folder and no socket."""

@@ -1,0 +1,83 @@
+"""Imports go down only, adapters do not know each other, and each foreign library has one home.
+
+top (command line, wiring) -> services -> adapters -> pure modules. See ARCHITECTURE.md.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+PURE = set(
+    "__init__ records errors messages recipe settings expectation manifest report judge composite inspection"
+    " verdict_json complaints engine engine.base engine.frames outputs outputs.base outputs.plc_map outputs.plc_state"
+    " capture worker".split()
+)
+SERVICES = {"capture.service", "worker.service"}
+TOP = set("__main__ cli wiring run check demo inspect_pictures status trace tables versions watch".split())
+
+HOMES = {
+    "PIL": {"composite", "outputs.archive"},
+    "cv2": {"capture", "outputs.archive"},
+    "llama_cpp": {"engine.llama"},
+    "pymodbus": {"outputs.modbus_server", "outputs.modbus_probe"},
+    "rich": {"cli", "demo", "tables"},
+    "sdnotify": {"supervisor_notify"},
+    "sqlite3": {"worker.journal", "journal_reader"},
+    "typer": {"cli"},
+    "watchdog": {"capture.hotfolder"},
+    "yaml": {"settings_file"},
+    "zmq": {"capture.link", "worker.queue", "outputs.publisher", "watch"},
+}
+"""Library -> the modules, or folders of modules, that may import it."""
+
+
+def modules() -> dict[str, Path]:
+    """Return name without the leading `station.` -> file."""
+    files = (ROOT / "station").rglob("*.py")
+    return {
+        ".".join(file.relative_to(ROOT / "station").with_suffix("").parts).removesuffix(".__init__"): file
+        for file in files
+    }
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Yield the full name of everything the file imports, at any place in it."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: write imports in full, from station..."
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def own(name: str) -> str | None:
+    """Return the station's module that an imported name is in, without the leading `station.`."""
+    inside = name.removeprefix("station.")
+    if name != "station" and inside == name:
+        return None
+    return next((m for m in (inside, inside.rpartition(".")[0]) if m in modules()), "__init__")
+
+
+def level(module: str) -> int:
+    return 0 if module in PURE else 2 if module in SERVICES else 3 if module in TOP else 1
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_imports_go_down_only(module: str) -> None:
+    for target in filter(None, map(own, imports(modules()[module]))):
+        assert level(target) <= level(module), f"station.{module} must not import station.{target}"
+        if level(module) == level(target) == 1:
+            folder, other = module.rpartition(".")[0], target.rpartition(".")[0]
+            assert other in {folder, ""}, f"adapter station.{module} must not import adapter station.{target}"
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_each_foreign_library_has_one_home(module: str) -> None:
+    for name in imports(modules()[module]):
+        homes = HOMES.get(name.partition(".")[0])
+        allowed = homes is None or module in homes or module.partition(".")[0] in homes
+        assert allowed, f"station.{module} must not import {name}; its home is {homes}"
