@@ -1,6 +1,7 @@
 """Draws camera frames of the shipped product, 1600 x 1200, with known answers; writes them as a labelled set.
 
     python models/draw_frames.py --out DIR --count 100 --seed 1
+    python models/draw_frames.py --out calibration/demo --demo
 
 The part lies anywhere in view, turned up to 8 degrees; lamp, focus, motion, noise and JPEG quality vary.
 """
@@ -8,6 +9,7 @@ The part lies anywhere in view, turned up to 8 degrees; lamp, focus, motion, noi
 import argparse
 import csv
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -183,18 +185,53 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--demo", action="store_true", help="the 24 pictures of the demo")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
+    drawn = draw_demo() if arguments.demo else draw_set(arguments.count, arguments.seed)
     with (arguments.out / "labels.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["image", "evaluation", "pin_count", "defect_mode", "defect_position"])
-        for number in range(arguments.count):
-            rng = np.random.default_rng([arguments.seed, number])
-            scene, answer = draw_scene(rng, draw_defects(rng, number))
-            name = f"part-{number:04d}.jpg"
-            (arguments.out / name).write_bytes(encode_jpeg(rng, draw_frame(rng, scene, draw_pose(rng))))
-            modes, positions = ";".join(answer.modes), ";".join(answer.positions)
-            writer.writerow([name, answer.evaluation, answer.pin_count, modes, positions])
+        for name, data, answer in drawn:
+            (arguments.out / name).write_bytes(data)
+            count = answer.pin_count if answer.pin_count >= 0 else ""
+            writer.writerow([name, answer.evaluation, count, ";".join(answer.modes), ";".join(answer.positions)])
+
+
+def draw_set(count: int, seed: int) -> Iterator[tuple[str, bytes, Answer]]:
+    """Yield file name, JPEG and answer of parts 0 to count - 1."""
+    for number in range(count):
+        rng = np.random.default_rng([seed, number])
+        scene, answer = draw_scene(rng, draw_defects(rng, number))
+        yield f"part-{number:04d}.jpg", encode_jpeg(rng, draw_frame(rng, scene, draw_pose(rng))), answer
+
+
+def draw_demo(seed: int = 24) -> Iterator[tuple[str, bytes, Answer]]:
+    """Yield the demo: ten good parts, twelve with each defect small and large, a cut-off file and an empty bench."""
+    small_large = [(mode, severity) for mode in range(1, len(render.MODES)) for severity in (0.1, 0.9)]
+    wanted = [(0, 0.0)] * 10 + small_large + [(render.BENT, 0.5), (render.MISSING, 0.5)]
+    order = np.random.default_rng(seed).permutation(len(wanted))
+    for number, k in enumerate(order, 1):
+        rng = np.random.default_rng([seed, number])
+        mode, severity = wanted[k]
+        scene, answer = draw_scene(rng, 0)
+        if mode:
+            pins = np.array([[rng.integers(3) * render.MAX_COLUMNS + rng.integers(9)]])
+            render.put_defects(rng, scene, pins, np.array([[mode]]), np.array([[severity]]))
+            answer = answer_of(scene, severity)
+        yield f"part-{number:02d}.jpg", _small_jpeg(draw_frame(rng, scene, draw_pose(rng))), answer
+    rng = np.random.default_rng([seed, 99])
+    scene, _ = draw_scene(rng, 0)
+    data = _small_jpeg(draw_frame(rng, scene, draw_pose(rng)))
+    yield "part-23.jpg", data[: len(data) // 3], Answer("UNDEFINED", -1, (), (), 0.0)
+    bench = draw_frame(rng, None, NOMINAL)
+    yield "part-24.jpg", _small_jpeg(bench), Answer("NOT_DECIDABLE", -1, (), (), 0.0)
+
+
+def _small_jpeg(frame: Grey) -> bytes:
+    done, data = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 80])
+    assert done
+    return bytes(data.tobytes())
 
 
 def draw_defects(rng: np.random.Generator, number: int) -> int:

@@ -7,6 +7,7 @@ station too: ports that its own services hold are fine. llama.cpp is asked in a 
 import platform
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -54,15 +55,22 @@ def check(config: Path) -> list[Finding]:
 
 
 def _check_files(settings: Settings) -> None:
-    """Read what people edit. Raises ConfigurationError with the problems of recipe and manifest together."""
-    problems: list[str] = []
-    for load, path in ((load_recipe, settings.recipe), (load_manifest, settings.model)):
+    """Read recipe and manifest. Raises ConfigurationError with the problems of both together."""
+    errors = []
+    for load, path in _files(settings):
         try:
             load(path)
         except ConfigurationError as error:
-            problems += error.problems
-    if problems:
-        raise ConfigurationError(problems)
+            errors.append(error)
+    if errors:
+        problems = [problem for error in errors for problem in error.problems]
+        raise ConfigurationError(problems, " ".join(error.hint for error in errors).strip())
+
+
+def _files(settings: Settings) -> Iterator[tuple[Callable[[Path], object], Path]]:
+    yield load_recipe, settings.recipe
+    if settings.engine.kind == "llama":
+        yield load_manifest, settings.model
 
 
 def _recipe(settings: Settings) -> Finding:
@@ -73,6 +81,8 @@ def _recipe(settings: Settings) -> Finding:
 
 
 def _model(settings: Settings) -> Finding:
+    if settings.engine.kind == "scripted":
+        return Finding(level=Level.OK, what="model", found="not used by the scripted engine")
     manifest = load_manifest(settings.model)
     try:
         verify(manifest)

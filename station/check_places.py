@@ -35,8 +35,8 @@ def check_folders(settings: Settings) -> Iterator[Finding]:
     for name, folder in folders.items():
         yield _folder(name, folder)
     yield _one_file_system([path for name, path in folders.items() if name != "journal"])
-    for device, folder in {_existing(path).stat().st_dev: path for path in folders.values()}.items():
-        yield _space(_existing(folder), device)
+    for folder in {_existing(path).stat().st_dev: _existing(path) for path in folders.values()}.values():
+        yield _space(folder)
 
 
 def _existing(folder: Path) -> Path:
@@ -72,12 +72,12 @@ def _one_file_system(folders: list[Path]) -> Finding:
     )
 
 
-def _space(folder: Path, device: int) -> Finding:
+def _space(folder: Path) -> Finding:
     usage = shutil.disk_usage(folder)
     share = usage.free / usage.total
     level = Level.OK if share >= WARN_FREE else Level.WARN if share >= FAIL_FREE else Level.FAIL
     to_do = "" if level is Level.OK else "Move old pictures out of the archive, or use a larger disk."
-    found = f"{usage.free / 2**30:.1f} GiB free ({share:.0%}) below {folder} (device {device})"
+    found = f"{usage.free / 2**30:.1f} GiB free ({share:.0%}) below {folder}"
     return Finding(level=level, what="disk", found=found, to_do=to_do)
 
 

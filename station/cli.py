@@ -64,7 +64,7 @@ def main() -> int:
 
 @app.command(epilog="Example: station run --config config.yaml")
 def run(config: Config = CONFIG) -> None:
-    """Start capture and worker in the foreground; Ctrl-C ends both."""
+    """Start the station in the foreground; Ctrl-C ends it."""
     from station.processes import Processes
     from station.recipe_file import load_recipe
 
@@ -85,7 +85,7 @@ def capture(config: Config = CONFIG) -> None:
 
 @app.command(epilog="Example: station worker --config config.yaml")
 def worker(config: Config = CONFIG) -> None:
-    """Run the worker service: jobs in, verdicts to journal, PLC and subscribers."""
+    """Run the worker service: jobs in, verdicts out."""
     from station.wiring import run_worker
 
     _log()
@@ -98,7 +98,10 @@ def demo(
     pictures: Annotated[Path, typer.Option(help="A labelled set: pictures and labels.csv.")] = Path("calibration/demo"),
     out: Annotated[Path, typer.Option(help="Where annotated pictures and the log are kept.")] = Path("demo-output"),
 ) -> None:
-    """Watch a complete station judge pictures with known answers; no camera, GPU or PLC needed."""
+    """Watch a complete station judge the shipped pictures.
+
+    Needs no camera, GPU or PLC. Exit code 1 if a verdict is not the known answer.
+    """
     from station.demo import demo as show
     from station.tables import console
 
@@ -113,7 +116,10 @@ def watch(
     timeout: Annotated[float | None, typer.Option(min=0, metavar="S", help="End after so many seconds.")] = None,
     since: Annotated[str | None, typer.Option(metavar="EPOCH:SEQ", help="First fetch all after this; 0:0 all.")] = None,
 ) -> None:
-    """Print verdicts as they come. Exit code 1 if --timeout comes before --count verdicts."""
+    """Print verdicts as they come.
+
+    Exit code 1 if --timeout comes before --count verdicts.
+    """
     from station.records import Verdict
     from station.tables import console, heading
     from station.watch import Gap
@@ -140,7 +146,10 @@ def watch(
 
 @app.command(epilog="Example: station check --config config.yaml")
 def check(config: Config = CONFIG, as_json: AsJson = False) -> None:
-    """Look at everything a station needs and say what to do. Exit code 1 if something fails."""
+    """Look at everything a station needs; say what to do.
+
+    Exit code 1 if something fails, 2 if configuration or recipe is wrong. Changes nothing.
+    """
     from station.check import check as look
     from station.finding import Level
     from station.json_text import as_text
@@ -163,7 +172,10 @@ def inspect(
     as_json: AsJson = False,
     out: Annotated[Path, typer.Option(help="Where the annotated pictures go.")] = Path("inspected"),
 ) -> None:
-    """Judge pictures once, without a running station, and write annotated copies."""
+    """Judge pictures once, without a running station.
+
+    Goes the same way as on the line and writes annotated copies.
+    """
     from station.inspect_pictures import inspect as judge
     from station.tables import console, heading
 
@@ -201,7 +213,10 @@ def trace(
     config: Config = CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Print all that is known of a job, a part or a picture. Exit code 1 if nothing is."""
+    """Print all that is known of a job, part or picture.
+
+    Exit code 1 if nothing is.
+    """
     from station.json_text import as_text
     from station.tables import print_trace
     from station.trace import trace as find
@@ -217,14 +232,18 @@ def trace(
 
 
 @app.command("plc-map", epilog="Example: station plc-map --format csv > registers.csv")
-def plc_map(
+def print_plc_map(
     form: Annotated[MapFormat, typer.Option("--format", help="Markdown, CSV or Structured Text.")] = MapFormat.MD,
 ) -> None:
-    """Print the PLC's register map, as a table or as Structured Text."""
-    from station.outputs import plc_map as registers
+    """Print the PLC's register map."""
+    from station.outputs import plc_export, plc_map
 
-    forms = {MapFormat.MD: registers.markdown, MapFormat.CSV: registers.csv, MapFormat.ST: registers.structured_text}
-    typer.echo(forms[form](), nl=False)
+    forms = {
+        MapFormat.MD: plc_map.markdown,
+        MapFormat.CSV: plc_export.as_csv,
+        MapFormat.ST: plc_export.as_structured_text,
+    }
+    typer.echo(forms[form]().rstrip("\n"))
 
 
 def _settings(config: Path) -> "Settings":

@@ -17,6 +17,7 @@ from rich.text import Text
 from station import tables
 from station.demo_station import DemoStation
 from station.labels import Label, differences, read_labels
+from station.outputs.archive import ANNOTATED_NAME
 from station.outputs.plc_state import is_pass
 from station.recipe_file import load_recipe
 from station.records import Record, Verdict
@@ -52,7 +53,7 @@ def demo(settings: Settings, pictures: Path, out: Path, console: Console) -> int
         timeout_s = recipe.file.deadline_ms / 1000 + BEYOND_DEADLINE_S
         judged = _shown(_judged(station, pictures, labels, names, timeout_s), len(names), console)
         station.stop_services()
-        kept = _keep(station.settings.outputs.archive.folder, out)
+        kept = _keep(station.settings.outputs.archive.folder, judged, out)
     _print_summary(judged, kept, out, console)
     return 0 if all(not one.wrong for one in judged) else 1
 
@@ -104,23 +105,22 @@ def _result(judged: Judged) -> Text:
     return Text(f" wrong: {', '.join(judged.wrong)}", style="bold red") if judged.wrong else Text(" right")
 
 
-def _keep(archive: Path, out: Path) -> list[Path]:
-    """Copy the annotated pictures out of the temporary archive."""
-    kept = []
-    for source in sorted(archive.glob(f"*/*/{tables.ANNOTATED}")):
-        target = out / f"{_original_name(source)}.annotated{source.suffix}"
-        shutil.copyfile(source, target)
-        kept.append(target)
-    return kept
+def _keep(archive: Path, judged: Sequence[Judged], out: Path) -> int:
+    """Copy the annotated pictures out of the temporary archive, under the pictures' names; return how many."""
+    names = {one.verdict.job_id: one.verdict.image.name for one in judged}
+    annotated = list(archive.glob(f"*/*/{ANNOTATED_NAME}"))
+    for source in annotated:
+        shutil.copyfile(source, out / f"{names[source.parent.name]}.{ANNOTATED_NAME}")
+    return len(annotated)
 
 
-def _print_summary(judged: Sequence[Judged], kept: Sequence[Path], out: Path, console: Console) -> None:
+def _print_summary(judged: Sequence[Judged], kept: int, out: Path, console: Console) -> None:
     wrong = sum(bool(one.wrong) for one in judged)
     console.print(
         f"\n{len(judged) - wrong} right, {wrong} wrong of {len(judged)} against the known answers;"
         f" first verdict after {judged[0].after_s:.1f} s, all after {judged[-1].after_s:.1f} s.\n"
         "Each verdict came over ZeroMQ and was found the same in the PLC's registers (Modbus TCP).\n"
-        f"{len(kept)} annotated pictures are in {out}, the services' log is {out / LOG_NAME}.",
+        f"{kept} annotated pictures are in {out}, the services' log is {out / LOG_NAME}.",
         highlight=False,
         soft_wrap=True,
     )

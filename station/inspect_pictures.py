@@ -10,14 +10,15 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from station.capture.gate import CaptureLimits
 from station.capture.job_id import new_job_id
 from station.capture.prepare import Preparer, prepare_job
-from station.errors import EngineError
+from station.errors import EngineError, OutputError
 from station.inspection import Inspection
 from station.judge import judge
-from station.outputs.archive import ArchiveOutput
+from station.outputs.annotation import annotate
 from station.recipe import Recipe
 from station.recipe_file import load_recipe
 from station.records import Failure, Job, Reason, RegionReport, Timing, Verdict
@@ -25,7 +26,15 @@ from station.settings import Settings
 from station.wiring import engine_spec, make_inspection
 from station.worker.engine_host import EngineHost, EngineState, Outcome
 
+ANNOTATED_NAME = "annotated.jpg"
 _LOOK_EVERY_S = 0.1
+
+
+class Picture(Protocol):
+    """A drawn picture that can be written to a file."""
+
+    def save(self, path: Path, /) -> None:
+        """Write it in the form that the file's ending names. Raises OSError."""
 
 
 def inspect(settings: Settings, pictures: Sequence[Path], out: Path) -> Iterator[Verdict]:
@@ -34,19 +43,26 @@ def inspect(settings: Settings, pictures: Sequence[Path], out: Path) -> Iterator
     capture = settings.capture
     limits = CaptureLimits(capture.max_file_mib * 1024 * 1024, capture.max_megapixels * 1_000_000)
     preparer = Preparer(recipe, limits)
-    archive = ArchiveOutput(out, recipe)
     engine = OneShotEngine(settings, make_inspection(recipe))
     try:
-        archive.start()
         engine.start()
         for number, picture in enumerate(pictures, start=1):
             job = prepare_job(picture, new_job_id(datetime.now(UTC)), preparer)
             verdict = _verdict(settings, recipe, engine, job, number)
-            archive.send(verdict, job)
+            _write(annotate(verdict, job, recipe), out / f"{number:03}-{picture.name}.{ANNOTATED_NAME}")
             yield verdict
     finally:
         engine.close()
-        archive.close()
+
+
+def _write(annotated: Picture, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        annotated.save(path)
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written: {error.strerror}.", "Choose another folder with --out."
+        ) from error
 
 
 class OneShotEngine:

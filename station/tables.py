@@ -7,7 +7,6 @@ what the words say, and only on a terminal.
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from station.finding import Finding, Level
@@ -49,6 +48,8 @@ def verdict_line(verdict: Verdict) -> Text:
     """Return the verdict as one line."""
     line = Text(_line(_cells(verdict)))
     start = COLUMNS[0][1] + 2
+    if verdict.is_simulated:
+        line.append("  simulated", "reverse")
     line.stylize(_STYLES[verdict.evaluation], start, start + COLUMNS[1][1])
     return line
 
@@ -65,11 +66,9 @@ def print_findings(findings: Iterable[Finding]) -> None:
 
 def print_status(status: Status) -> None:
     """Print what runs, what waits and what was judged last."""
-    table = Table.grid(padding=(0, 2))
-    for name, text in _status_rows(status):
-        table.add_row(name, text)
     out = console()
-    out.print(table)
+    for name, text in _status_rows(status):
+        out.print(f"{name:12}{text}", markup=False)
     if status.last:
         out.print("\n" + heading(), style="bold")
     for verdict in status.last:
@@ -127,8 +126,9 @@ def _status_rows(status: Status) -> list[tuple[str, str]]:
         ("capture", _runs(status.capture_pid)),
         ("worker", _runs(status.worker_pid)),
         ("PLC sees", {None: "nothing", True: "online", False: "offline"}[status.online] + _fault(status.fault_code)),
-        ("waiting", f"{_count(waiting.hot_folder)} in the hot folder, {_count(waiting.spool)} in the spool"),
-        ("quarantine", _count(waiting.quarantine)),
+        ("hot folder", _count(waiting.hot_folder, "waiting")),
+        ("spool", _count(waiting.spool, "waiting for a verdict")),
+        ("quarantine", _count(waiting.quarantine, "unreadable")),
         ("verdicts", shares),
         ("disk", f"{status.disk_free_bytes / 2**30:.1f} of {status.disk_total_bytes / 2**30:.1f} GiB free"),
         ("model", f"{status.last[0].model.name} {status.last[0].model.sha256[:12]}" if status.last else "none yet"),
@@ -143,8 +143,8 @@ def _fault(code: int | None) -> str:
     return f", fault {code}" if code else ""
 
 
-def _count(number: int | None) -> str:
-    return "no folder" if number is None else str(number)
+def _count(number: int | None, what: str) -> str:
+    return "there is no such folder" if number is None else f"{number} {what}"
 
 
 def _shares(counts: dict[Evaluation, int]) -> str:

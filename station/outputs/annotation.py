@@ -6,7 +6,6 @@ amber not decidable. Draws only; no files. The only home of Pillow besides `stat
 """
 
 import functools
-import textwrap
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -22,8 +21,6 @@ MAX_ENLARGE = 4
 BAR_PX = 124
 FOOT_PX = 34
 MARGIN_PX = 16
-LETTER_WIDTH = 0.52
-"""Mean width of a letter of the font, as a share of its size."""
 
 WHITE, BLACK, PAPER, GREY = (255, 255, 255), (0, 0, 0), (32, 34, 37), (176, 180, 186)
 GREEN, RED, AMBER = (0x1B, 0x6E, 0x3C), (0xB3, 0x26, 0x1E), (0xFF, 0xC2, 0x0A)
@@ -113,7 +110,9 @@ def _region_panel(region: Region, crop: RegionCrop, report: RegionReport | None,
     found = _pins(region, report)
     _draw_pins(ImageDraw.Draw(pixels), region, found, enlarge, pin_side_px)
     width_px = max(pixels.width, MIN_WIDTH_PX)
-    caption = _wrapped(_caption(region, report, found), 20, width_px - 2 * MARGIN_PX)
+    caption = [
+        line for text in _caption(region, report, found) for line in _wrapped(text, 20, width_px - 2 * MARGIN_PX)
+    ]
     caption_px = 10 + 26 * len(caption)
     panel = Image.new("RGB", (width_px, caption_px + pixels.height), PAPER)
     draw = ImageDraw.Draw(panel)
@@ -123,9 +122,9 @@ def _region_panel(region: Region, crop: RegionCrop, report: RegionReport | None,
     return panel
 
 
-def _caption(region: Region, report: RegionReport | None, pins: list[PinReport]) -> str:
+def _caption(region: Region, report: RegionReport | None, pins: list[PinReport]) -> list[str]:
     if report is None:
-        return f"{region.region_id}: no answer"
+        return [f"{region.region_id}: no answer"]
     counted = "-" if report.pins_counted is None else report.pins_counted
     p_defect = "-" if report.p_defect is None else f"{report.p_defect:.3f}"
     said = [f"{region.region_id}: {counted} of {report.pins_expected} pins, highest p(defect) {p_defect}"]
@@ -133,7 +132,7 @@ def _caption(region: Region, report: RegionReport | None, pins: list[PinReport])
         labels = [_label(pin) for pin in pins if pin.evaluation is evaluation]
         if labels:
             said.append(f"{title}: {', '.join(labels)}")
-    return "; ".join(said)
+    return said
 
 
 def _draw_pins(draw: ImageDraw.ImageDraw, region: Region, pins: list[PinReport], enlarge: int, side_px: float) -> None:
@@ -213,14 +212,25 @@ def _pin_side_px(recipe: Recipe, region: Region) -> float:
 
 
 def _wrapped(text: str, size_px: int, width_px: int) -> list[str]:
-    return textwrap.wrap(text, max(8, int(width_px / (size_px * LETTER_WIDTH))))
+    """Return `text` in lines that are no wider than `width_px`, if its words allow."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and _font(size_px).getlength(longer) <= width_px:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def _cut(text: str, size_px: int, width_px: int) -> str:
-    """Return `text`, shortened if it is wider than `width_px`."""
-    if _font(size_px).getlength(text) <= width_px:
+    """Return `text`, with its end left out if it is wider than `width_px`."""
+    font = _font(size_px)
+    if font.getlength(text) <= width_px:
         return text
-    return text[: int(width_px / (size_px * LETTER_WIDTH)) - 3] + "..."
+    while text and font.getlength(text + "...") > width_px:
+        text = text[:-1]
+    return text + "..."
 
 
 @functools.cache

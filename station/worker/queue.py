@@ -9,6 +9,7 @@ import fcntl
 import logging
 import socket
 import stat
+import time
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,6 +25,7 @@ from station.records import Job
 _IPC = "ipc://"
 _MAX_PER_TURN = 16
 """Messages taken in one turn, so that a flood delays no deadline."""
+_CLOSE_LIMIT_S = 1.0
 _RECEIVE_LIMIT = 16
 """Messages ZeroMQ may hold for us; more stay with the sender, which is the place that survives a restart."""
 _SEND_LIMIT = 1000
@@ -67,10 +69,12 @@ class JobQueue:
             raise
 
     def close(self) -> None:
-        """Close the socket at once and give up the endpoint. May be called in any state."""
+        """Close the socket and give up the endpoint, which takes milliseconds. May be called in any state."""
         if self._socket is not None:
             self._socket.close(linger=0)
             self._socket = None
+            if self._endpoint.startswith(_IPC):
+                _wait_unanswered(Path(self._endpoint.removeprefix(_IPC)))
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -168,7 +172,7 @@ class JobQueue:
                 f"The queue cannot be opened at {self._endpoint}: there is a file that is no socket.",
                 "Move it away or choose another path (config.yaml, queue.endpoint).",
             )
-        if False:
+        if _is_answered(path):
             raise _in_use(path, "another program")
 
 
@@ -176,6 +180,13 @@ def _is_answered(path: Path) -> bool:
     """Return True when a live process listens at the socket `path`; a left-over of a crash answers nobody."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
         return caller.connect_ex(str(path)) == 0
+
+
+def _wait_unanswered(path: Path) -> None:
+    """Wait until nobody listens at `path`: ZeroMQ closes in its own thread, the next worker must find it closed."""
+    end_s = time.monotonic() + _CLOSE_LIMIT_S
+    while _is_answered(path) and time.monotonic() < end_s:
+        time.sleep(0.001)
 
 
 def _in_use(path: Path, by: str) -> QueueError:

@@ -185,6 +185,20 @@ def test_an_engine_that_cannot_load_says_why_and_is_tried_again_ever_later(
     assert host.reason == ""
 
 
+def test_an_engine_that_answered_in_between_is_restarted_at_once_again(host: EngineHost, set_script: SetScript) -> None:
+    set_script(Script(crash_on_ask=(2,)))
+    _start(host)
+    for _ in range(2):
+        _ready(host)
+        _submit(host, "a")
+        assert _outcome(host).answers
+        _submit(host, "b")
+        assert _outcome(host).died
+        due_ns = host.next_due_ns()
+        assert due_ns
+        assert due_ns <= time.monotonic_ns()
+
+
 def test_a_job_is_not_taken_before_the_engine_is_ready(host: EngineHost) -> None:
     _start(host)
     with pytest.raises(EngineError, match="LOADING"):

@@ -183,6 +183,22 @@ def test_the_times_add_up(worker: Worker) -> None:
     assert ms.total >= ms.capture + ms.queue + ms.inference
 
 
+def test_the_next_job_is_asked_before_the_verdict_is_written_and_shown(worker: Worker) -> None:
+    worker.script(Script(delay_ms=50))
+    states: list[str] = []
+
+    class Looking(ShownOutput):
+        def send(self, verdict: Verdict, job: Job) -> None:
+            states.append(worker.engine.state.value)
+            super().send(verdict, job)
+
+    with worker.running(outputs=(Looking(worker.journal),)):
+        worker.send(make_job("a"), make_job("b"))
+        worker.hear()
+        worker.hear()
+    assert states == ["BUSY", "READY"]
+
+
 def test_hello_is_answered_while_the_engine_loads(worker: Worker) -> None:
     worker.script(Script(load_ms=60_000))
     with worker.running():
@@ -220,6 +236,16 @@ def test_a_late_answer_is_dropped_and_the_verdict_stays_undefined(worker: Worker
         assert 200 <= verdict.ms.inference < 900
         wait_until(lambda: worker.service.complaints.counts == {"late answer": 1})
     assert JournalReader(worker.journal).last(10) == worker.shown.verdicts == [verdict]
+
+
+def test_a_judged_job_has_no_deadline_any_more(worker: Worker) -> None:
+    with worker.running(deadline_ms=300):
+        worker.wait_ready()
+        verdict = worker.verdict_of(make_job("a"))
+        seen = len(worker.shown.beats)
+        wait_until(lambda: len(worker.shown.beats) >= seen + 5)
+    assert worker.shown.verdicts == [verdict]
+    assert verdict.evaluation is Evaluation.OK
 
 
 def test_every_job_waiting_behind_a_hung_engine_gets_its_verdict_in_time(worker: Worker) -> None:

@@ -14,23 +14,26 @@ ROOT = Path(__file__).parents[2]
 PURE = set(
     "__init__ records errors messages recipe settings expectation manifest report judge composite inspection"
     " verdict_json complaints engine engine.base engine.frames outputs outputs.base outputs.plc_map outputs.plc_state"
-    " capture worker".split()
+    " outputs.plc_export"
+    " capture worker finding json_text".split()
 )
 SERVICES = {"capture.service", "worker.service"}
-TOP = set("__main__ cli wiring run check demo inspect_pictures status trace tables versions watch".split())
+TOP = set(
+    "__main__ cli wiring processes check check_places demo demo_station inspect_pictures status trace tables".split()
+)
 
 HOMES = {
-    "PIL": {"composite", "outputs.archive"},
-    "cv2": {"capture", "outputs.archive"},
+    "PIL": {"composite", "outputs.annotation"},
+    "cv2": {"capture"},
     "llama_cpp": {"engine.llama"},
-    "pymodbus": {"outputs.modbus_server", "outputs.modbus_probe"},
-    "rich": {"cli", "demo", "tables"},
+    "pymodbus": {"outputs.modbus_server", "plc_client"},
+    "rich": {"demo", "tables"},
     "sdnotify": {"supervisor_notify"},
     "sqlite3": {"worker.journal", "journal_reader"},
     "typer": {"cli"},
     "watchdog": {"capture.hotfolder"},
-    "yaml": {"settings_file"},
-    "zmq": {"capture.link", "worker.queue", "outputs.publisher", "watch"},
+    "yaml": {"yaml_data"},
+    "zmq": {"capture.link", "worker.queue", "outputs.publisher", "watch", "wiring", "capture.service"},
 }
 """Library -> the modules, or folders of modules, that may import it."""
 

@@ -129,7 +129,7 @@ def test_anchors_aliases_and_tags_are_refused(tmp_path: Path, text: str) -> None
         (b"a: 1\n---\nb: 1", ":2: not valid YAML"),
         (b"a: 1\nb: \xff", ":2: not UTF-8 text"),
         (b"a: \x00", ":1: not valid YAML"),
-        (b"[" * 5000, ":1: nested too deeply"),
+        (b"[" * 5000, ":1: nested deeper than 20 levels"),
         (b"x" * (MAX_FILE_BYTES + 1), ": larger than"),
         (b"", ":1: whole file: found nothing; expected a section with text"),
         (b"- a", ":1: whole file: found a list of 1; expected a section"),

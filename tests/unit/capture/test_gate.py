@@ -49,7 +49,9 @@ def test_a_jpeg_may_be_padded_with_zeros_but_with_nothing_else() -> None:
     assert reason_of(FILES[".jpg"] + b"MORE") is Reason.IMAGE_UNREADABLE
 
 
-@pytest.mark.parametrize("data", [b"GIF89a" + bytes(99), b"RIFF\0\0\0\0WEBP", b"\x7fELF", b"GGUF", b"%PDF-1.7", b"#!/bin/sh"])
+@pytest.mark.parametrize(
+    "data", [b"GIF89a" + bytes(99), b"RIFF\0\0\0\0WEBP", b"\x7fELF", b"GGUF", b"%PDF-1.7", b"#!/bin/sh"]
+)
 def test_what_is_no_picture_is_unreadable_whatever_its_name(data: bytes) -> None:
     assert reason_of(data) is Reason.IMAGE_UNREADABLE
 
@@ -101,7 +103,9 @@ def test_pixels_of_another_size_than_the_header_says_are_refused() -> None:
 def test_a_tiff_of_either_byte_order_is_read(order: str) -> None:
     mark = b"II*\x00" if order == "<" else b"MM\x00*"
     entries = [(256, 4, 100), (257, 4, 80), (273, 4, 200), (279, 4, 50)]
-    directory = struct.pack(order + "H", len(entries)) + b"".join(struct.pack(order + "HHII", t, k, 1, v) for t, k, v in entries)
+    directory = struct.pack(order + "H", len(entries)) + b"".join(
+        struct.pack(order + "HHII", t, k, 1, v) for t, k, v in entries
+    )
     data = (mark + struct.pack(order + "I", 8) + directory).ljust(250, b"\0")
     assert read_header(data) == (100, 80)
     with pytest.raises(HeaderProblem, match="cut short"):
@@ -128,5 +132,7 @@ def test_no_damage_in_the_header_raises_anything_but_a_header_problem(ending: st
 def test_exif_orientation_is_ignored() -> None:
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
     data = FILES[".jpg"][:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + FILES[".jpg"][2:]
-    assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape == (800, 600, 3)
+    turned = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert turned is not None
+    assert turned.shape == (800, 600, 3)
     assert decode("a", data, gate(data)).shape == (600, 800, 3)

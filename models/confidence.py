@@ -1,0 +1,30 @@
+"""Exact (Clopper-Pearson) confidence limits of a share, without scipy."""
+
+import math
+
+
+def upper(errors: int, of: int, confidence: float = 0.95) -> float:
+    """Return the one-sided upper limit of the true share when `errors` of `of` were seen; 1.0 for of = 0."""
+    if of == 0 or errors >= of:
+        return 1.0
+    low, high = errors / of, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        if at_most(errors, of, middle) > 1 - confidence:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def at_most(k: int, n: int, p: float) -> float:
+    """Return P(X <= k) for a binomial X."""
+    if p <= 0:
+        return 1.0
+    if p >= 1:
+        return float(k >= n)
+    logs = [
+        math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) + i * math.log(p) + (n - i) * math.log1p(-p)
+        for i in range(k + 1)
+    ]
+    return sum(map(math.exp, logs))
