@@ -105,6 +105,8 @@ def demo(
     from station.demo import demo as show
     from station.tables import console
 
+    _quiet()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # its services must not outlive it
     raise typer.Exit(show(_settings(config), pictures, out, console()))
 
 
@@ -125,6 +127,7 @@ def watch(
     from station.watch import Gap
     from station.wiring import watch as subscribe
 
+    _quiet()
     position = _position(since)
     settings = _settings(config)
     seen = 0

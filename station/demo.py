@@ -46,7 +46,7 @@ def demo(settings: Settings, pictures: Path, out: Path, console: Console) -> int
     out.mkdir(parents=True, exist_ok=True)
     console.print(
         f"Station with recipe {recipe.file.recipe}, {len(names)} pictures of {pictures}.\n"
-        "camera folder -> capture -> ZeroMQ -> worker with llama.cpp -> PLC registers, verdict stream, archive\n",
+        f"hot folder -> capture -> ZeroMQ -> worker, engine {settings.engine.kind} -> PLC registers, stream, archive\n",
         highlight=False,
     )
     with DemoStation(settings, out / LOG_NAME) as station:
@@ -110,7 +110,7 @@ def _keep(archive: Path, judged: Sequence[Judged], out: Path) -> int:
     names = {one.verdict.job_id: one.verdict.image.name for one in judged}
     annotated = list(archive.glob(f"*/*/{ANNOTATED_NAME}"))
     for source in annotated:
-        shutil.copyfile(source, out / f"{names[source.parent.name]}.{ANNOTATED_NAME}")
+        shutil.copyfile(source, out / f"{Path(names[source.parent.name]).stem}.{ANNOTATED_NAME}")
     return len(annotated)
 
 
@@ -119,7 +119,7 @@ def _print_summary(judged: Sequence[Judged], kept: int, out: Path, console: Cons
     console.print(
         f"\n{len(judged) - wrong} right, {wrong} wrong of {len(judged)} against the known answers;"
         f" first verdict after {judged[0].after_s:.1f} s, all after {judged[-1].after_s:.1f} s.\n"
-        "Each verdict came over ZeroMQ and was found the same in the PLC's registers (Modbus TCP).\n"
+        "Each verdict came over ZeroMQ and was compared with the PLC's registers, read over Modbus TCP.\n"
         f"{kept} annotated pictures are in {out}, the services' log is {out / LOG_NAME}.",
         highlight=False,
         soft_wrap=True,

@@ -49,7 +49,7 @@ def inspect(settings: Settings, pictures: Sequence[Path], out: Path) -> Iterator
         for number, picture in enumerate(pictures, start=1):
             job = prepare_job(picture, new_job_id(datetime.now(UTC)), preparer)
             verdict = _verdict(settings, recipe, engine, job, number)
-            _write(annotate(verdict, job, recipe), out / f"{number:03}-{picture.name}.{ANNOTATED_NAME}")
+            _write(annotate(verdict, job, recipe), out / f"{number:03}-{picture.stem}.{ANNOTATED_NAME}")
             yield verdict
     finally:
         engine.close()

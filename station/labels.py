@@ -64,9 +64,10 @@ def _differences(label: Label, verdict: Verdict) -> Iterator[str]:
     counted = sum(region.pins_counted or 0 for region in regions)
     if label.pin_count is not None and counted != label.pin_count:
         yield f"{label.pin_count} pins expected"
+    expected_modes = dict.fromkeys(label.defect_modes)
     modes = {region.defect_mode for region in regions} - {"none"}
-    if label.defect_modes and not modes & set(label.defect_modes):
-        yield f"{';'.join(label.defect_modes)} expected"
+    if expected_modes and not modes & set(expected_modes):
+        yield f"{';'.join(expected_modes)} expected"
     positions = {pin for region in regions for pin in region.defect_position.split(";")} - {"none"}
     if label.defect_positions and positions != set(label.defect_positions):
         yield f"at {';'.join(label.defect_positions)} expected"

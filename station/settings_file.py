@@ -82,7 +82,7 @@ def _all_problems(path: Path, read: YamlData, expectation: Expectation, errors: 
         for error in errors
         if not any(error["loc"][: len(key)] == key for key in first)
     }
-    ordered = sorted({**then, **first}.items(), key=lambda item: _line(read.lines, item[0]))
+    ordered = sorted({**first, **then}.items(), key=lambda item: _line(read.lines, item[0]))
     return [_problem(path, read.lines, key, text) for key, text in ordered]
 
 

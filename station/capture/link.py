@@ -162,7 +162,7 @@ class WorkerLink:
 
     def _sent(self, data: bytes) -> bool:
         try:
-            self._opened.send(data, zmq.NOBLOCK, copy=False)
+            self._opened.send(data, zmq.NOBLOCK)
         except zmq.Again:
             return False
         return True

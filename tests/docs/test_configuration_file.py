@@ -33,7 +33,7 @@ def value_at(key: Key) -> Any:
 
 def comment_above(line: int) -> str:
     lines = CONFIG.read_text().splitlines()[: line - 1]
-    comment = []
+    comment: list[str] = []
     while lines and lines[-1].strip().startswith("#"):
         comment.insert(0, lines.pop().strip(" #"))
     return " ".join(comment)

@@ -1,7 +1,7 @@
 """No job is lost on the way to the worker: credit, acks, a worker that restarts, is away or talks nonsense."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -83,10 +83,19 @@ class Line:
         self.acks += [ack.job_id for ack in self.link.wait(0.001, self._event_fd)]
         self.worker.take()
 
+    def until(self, condition: Callable[[], object]) -> None:
+        """Turn until the condition holds."""
+
+        def turned() -> bool:
+            self.turn()
+            return bool(condition())
+
+        wait_until(turned)
+
     def until_jobs(self, *numbers: int) -> None:
         """Turn until the worker has exactly these jobs, in this order."""
         wanted = [f"job-{number}" for number in numbers]
-        wait_until(lambda: (self.turn(), self.worker.jobs == wanted)[1])
+        self.until(lambda: self.worker.jobs == wanted)
 
     def turns(self) -> None:
         """Turn often enough that whatever is under way arrives."""
@@ -94,7 +103,7 @@ class Line:
             self.turn()
 
     def grant(self, jobs: int, session: str = "first") -> None:
-        wait_until(lambda: (self.turn(), self.worker.hellos > 0)[1])
+        self.until(lambda: self.worker.hellos > 0)
         self.worker.send(Credit(session=session, jobs=jobs))
 
     def restart_worker(self) -> None:
@@ -118,7 +127,7 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
 
 def test_nothing_is_sent_before_the_worker_grants_credit(line: Line) -> None:
     line.link.add(make_job(1))
-    wait_until(lambda: (line.turn(), line.worker.hellos > 1)[1])
+    line.until(lambda: line.worker.hellos > 1)
     assert line.worker.jobs == []
     line.grant(1)
     line.until_jobs(1)
@@ -143,7 +152,7 @@ def test_an_ack_counts_once_and_that_of_a_stranger_not_at_all(line: Line) -> Non
     line.until_jobs(1)
     for number in (7, 1, 1):
         line.worker.send(ack(number))
-    wait_until(lambda: (line.turn(), line.acks)[1])
+    line.until(lambda: line.acks)
     line.turns()
     assert line.acks == ["job-1"]
     assert line.link.open_jobs == 0
@@ -176,7 +185,7 @@ def test_a_silent_worker_is_said_and_gets_unacked_jobs_again_when_it_is_back(
     line.grant(1)
     line.until_jobs(0)
     monkeypatch.setattr(link_module, "SILENT_AFTER_S", 0.05)
-    wait_until(lambda: (line.turn(), line.link.is_silent)[1])
+    line.until(lambda: line.link.is_silent)
     line.turns()
     assert caplog.text.count("No worker answers") == 1
     line.grant(1)
@@ -201,7 +210,7 @@ def test_nonsense_is_said_and_dropped(line: Line, caplog: pytest.LogCaptureFixtu
     line.worker.send_raw(b"nonsense")
     line.worker.send_raw(b"")
     line.worker.send(ack(0))
-    wait_until(lambda: (line.turn(), line.acks)[1])
+    line.until(lambda: line.acks)
     assert "same release" in caplog.text
 
 

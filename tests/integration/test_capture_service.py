@@ -1,0 +1,291 @@
+"""Capture as a whole: each picture in the hot folder becomes one job and leaves the spool when it is acked."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+
+from station.capture.prepare import Preparer
+from station.capture.service import CaptureService
+from station.errors import SpoolError
+from station.messages import Ack, Credit, JobMessage, decode, encode
+from station.recipe import Recipe
+from station.records import Evaluation, Job, Reason, ResultState
+from station.settings import (
+    ArchiveSettings,
+    CaptureSettings,
+    OutputsSettings,
+    QueueSettings,
+    Settings,
+    StationSettings,
+)
+from tests.pictures import Pose, draw_part, empty_scene, encoded, make_recipe
+from tests.waiting import wait_until
+
+PART = encoded(draw_part(Pose(20, -10, 3)))
+
+
+class Worker(threading.Thread):
+    """The other end: grants credit, keeps every job, and acks those that `may_ack` allows."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, credit: int = 2) -> None:
+        super().__init__()
+        self._socket = context.socket(zmq.ROUTER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.bind(endpoint)
+        self._credit = credit
+        self._stop_now = threading.Event()
+        self.may_ack: Callable[[Job], bool] = lambda _job: True
+        self.jobs: list[Job] = []
+        self.start()
+
+    def run(self) -> None:
+        while not self._stop_now.is_set():
+            if not self._socket.poll(10):
+                continue
+            peer, data = self._socket.recv_multipart()
+            message = decode(data)
+            if isinstance(message, JobMessage):
+                self.jobs.append(message.job)
+                if self.may_ack(message.job):
+                    self._send(peer, message.job)
+            else:
+                self._socket.send_multipart([peer, encode(Credit(session="s", jobs=self._credit))])
+
+    def _send(self, peer: bytes, job: Job) -> None:
+        state = ResultState.FAILED if job.failure else ResultState.COMPLETED
+        ack = Ack(job_id=job.job_id, evaluation=Evaluation.UNDEFINED, result_state=state)
+        self._socket.send_multipart([peer, encode(ack)])
+
+    def end(self) -> None:
+        self._stop_now.set()
+        self.join()
+        self._socket.close()
+
+
+class Station:
+    """Folders, settings, and the service in a thread."""
+
+    def __init__(self, folder: Path, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+        self.hot, self.spool = folder / "hot", folder / "spool"
+        self.archive, self.quarantine = folder / "archive", folder / "quarantine"
+        self.hot.mkdir()
+        self.recipe: Recipe = make_recipe(folder / "recipe")
+        self.settings = Settings(
+            station=StationSettings(name="test"),
+            recipe=folder / "recipe" / "recipe.yaml",
+            model=folder / "manifest.json",
+            capture=CaptureSettings(
+                hot_folder=self.hot, spool=self.spool, quarantine=self.quarantine, rescan_s=0.2, settle_ms=50
+            ),
+            queue=QueueSettings(endpoint=f"ipc://{folder}/jobs.ipc"),
+            outputs=OutputsSettings(archive=ArchiveSettings(folder=self.archive)),
+            config_path=folder / "config.yaml",
+            config_sha256="0" * 64,
+        )
+        self._context = context
+        self._stop_now = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def service(self) -> CaptureService:
+        return CaptureService(self.settings, self.recipe, self._context)
+
+    def start(self) -> None:
+        self._stop_now.clear()
+        self._thread = threading.Thread(target=self.service().run, args=(self._stop_now,))
+        self._thread.start()
+
+    def stop(self) -> None:
+        if self._thread:
+            self._stop_now.set()
+            self._thread.join()
+            self._thread = None
+
+    def deliver(self, name: str, data: bytes = PART) -> None:
+        (self.hot / (name + ".tmp")).write_bytes(data)
+        (self.hot / (name + ".tmp")).rename(self.hot / name)
+
+    def in_spool(self) -> list[str]:
+        return sorted(path.name for path in self.spool.glob("*/*"))
+
+    def in_archive(self) -> list[str]:
+        return sorted(path.name for path in self.archive.glob("*/*/*"))
+
+    def in_quarantine(self) -> list[str]:
+        return sorted(path.name for path in self.quarantine.glob("*/*"))
+
+
+@pytest.fixture
+def context() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
+    with zmq.Context() as context:
+        yield context
+
+
+@pytest.fixture
+def station(tmp_path: Path, context: zmq.Context[zmq.Socket[bytes]]) -> Iterator[Station]:
+    station = Station(tmp_path, context)
+    yield station
+    station.stop()
+
+
+@pytest.fixture
+def worker(station: Station, context: zmq.Context[zmq.Socket[bytes]]) -> Iterator[Worker]:
+    worker = Worker(context, station.settings.queue.endpoint)
+    yield worker
+    worker.end()
+
+
+def test_a_picture_becomes_a_job_with_its_crops_and_goes_to_the_archive(station: Station, worker: Worker) -> None:
+    station.start()
+    station.deliver("a.jpg")
+    wait_until(lambda: station.in_archive() == ["a.jpg"])
+    (job,) = worker.jobs
+    assert job.failure is None
+    assert job.registration
+    assert job.registration.rotation_deg == pytest.approx(3, abs=0.1)
+    assert [crop.region_id for crop in job.crops] == ["pins"]
+    assert (job.image.name, job.image.size_bytes) == ("a.jpg", len(PART))
+    assert (job.recipe, job.recipe_sha256) == (station.recipe.file.recipe, station.recipe.sha256)
+    assert job.captured_utc.startswith(f"{job.job_id[:4]}-{job.job_id[4:6]}-{job.job_id[6:8]}T")
+    assert 0 < job.capture_ms < 5000
+    assert not any(station.hot.iterdir())
+    wait_until(lambda: list(station.spool.iterdir()) == [station.spool / ".lock"])
+
+
+def test_every_bad_picture_still_becomes_a_job_and_is_kept(station: Station, worker: Worker) -> None:
+    bad = {
+        "cut.jpg": (PART[:-100], Reason.IMAGE_UNREADABLE),
+        "empty.jpg": (b"", Reason.IMAGE_UNREADABLE),
+        "text.jpg": (b"no picture", Reason.IMAGE_UNREADABLE),
+        "small.png": (encoded(draw_part()[:300], ".png"), Reason.IMAGE_WRONG_SIZE),
+        "nothing.png": (encoded(empty_scene(), ".png"), Reason.PART_NOT_FOUND),
+        "edge.png": (encoded(draw_part(Pose(shift_x=300)), ".png"), None),
+        "good.jpg": (PART, None),
+    }
+    station.start()
+    for name, (data, _) in bad.items():
+        station.deliver(name, data)
+    wait_until(lambda: len(station.in_archive()) == 3 and len(station.in_quarantine()) == 8)
+    found = {job.image.name: job.failure.reason if job.failure else None for job in worker.jobs}
+    assert found.pop("edge.png") in {Reason.PART_NOT_FOUND, Reason.BAD_REGISTRATION, Reason.REGION_OUTSIDE_PICTURE}
+    assert found == {name: reason for name, (_, reason) in bad.items() if name != "edge.png"}
+    assert station.in_archive() == ["edge.png", "good.jpg", "nothing.png"]
+    assert station.in_quarantine() == [*sorted(["cut.jpg", "empty.jpg", "text.jpg", "small.png"] + ["reason.txt"] * 4)]
+
+
+def test_pictures_from_before_the_start_are_taken_oldest_first(station: Station, worker: Worker) -> None:
+    for number in range(5):
+        station.deliver(f"{number}.jpg")
+    station.start()
+    wait_until(lambda: len(station.in_archive()) == 5)
+    assert [job.image.name for job in worker.jobs] == [f"{number}.jpg" for number in range(5)]
+
+
+def test_without_a_worker_pictures_wait_in_the_spool_and_few_in_memory(
+    station: Station, context: zmq.Context[zmq.Socket[bytes]]
+) -> None:
+    station.start()
+    for number in range(8):
+        station.deliver(f"{number}.jpg")
+    wait_until(lambda: len(station.in_spool()) == 8)
+    worker = Worker(context, station.settings.queue.endpoint)
+    try:
+        wait_until(lambda: len(station.in_archive()) == 8)
+        assert [job.image.name for job in worker.jobs] == sorted(job.image.name for job in worker.jobs)
+    finally:
+        worker.end()
+
+
+def test_what_was_not_acked_is_sent_again_by_the_next_start_under_the_same_job_id(
+    station: Station, worker: Worker
+) -> None:
+    worker.may_ack = lambda _job: False
+    station.start()
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        station.deliver(name)
+    wait_until(lambda: len(worker.jobs) == 2 and len(station.in_spool()) == 3)
+    station.stop()
+    assert station.in_spool() == ["a.jpg", "b.jpg", "c.jpg"]
+    first = [job.job_id for job in worker.jobs]
+    worker.jobs.clear()
+    worker.may_ack = lambda _job: True
+    station.start()
+    wait_until(lambda: len(station.in_archive()) == 3)
+    assert [job.job_id for job in worker.jobs][:2] == first
+    assert len(worker.jobs) == 3
+
+
+def test_two_pictures_of_one_name_and_content_are_two_jobs(station: Station, worker: Worker) -> None:
+    station.start()
+    station.deliver("a.jpg")
+    wait_until(lambda: len(worker.jobs) == 1)
+    station.deliver("a.jpg")
+    wait_until(lambda: station.in_archive() == ["a.jpg", "a.jpg"])
+    assert len({job.job_id for job in worker.jobs}) == 2
+
+
+def test_a_fault_of_the_station_itself_becomes_a_failure_and_the_next_picture_is_judged(
+    station: Station, worker: Worker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real_prepare = Preparer.prepare
+
+    def prepare(self: Preparer, *values: object) -> Job:
+        if not worker.jobs:
+            raise ZeroDivisionError("planted")
+        return real_prepare(self, *values)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Preparer, "prepare", prepare)
+    with caplog.at_level(logging.CRITICAL, "station.capture.service"):
+        station.start()
+        station.deliver("a.jpg")
+        wait_until(lambda: "a.jpg" in station.in_quarantine())
+        station.deliver("b.jpg")
+        wait_until(lambda: station.in_archive() == ["b.jpg"])
+    failure = worker.jobs[0].failure
+    assert failure
+    assert failure.reason is Reason.IMAGE_UNREADABLE
+    assert "ZeroDivisionError: planted" in failure.detail
+
+
+def test_a_picture_someone_took_out_of_the_spool_still_gets_its_job(station: Station, worker: Worker) -> None:
+    worker.may_ack = lambda _job: False
+    station.start()
+    station.deliver("a.jpg")
+    wait_until(lambda: len(worker.jobs) == 1)
+    station.stop()
+    (path,) = station.spool.glob("*/a.jpg")
+    path.unlink()
+    path.symlink_to("/etc/hostname")
+    worker.may_ack = lambda _job: True
+    station.start()
+    wait_until(lambda: "a.jpg" in station.in_quarantine())
+    failure = worker.jobs[1].failure
+    assert failure
+    assert failure.reason is Reason.IMAGE_UNREADABLE
+
+
+def test_a_second_station_on_the_spool_does_not_start(station: Station, worker: Worker) -> None:
+    station.start()
+    station.deliver("a.jpg")
+    wait_until(lambda: len(worker.jobs) == 1)
+    with pytest.raises(SpoolError, match="another station"):
+        station.service().run(threading.Event())
+
+
+def test_a_service_that_cannot_start_leaves_nothing_open(station: Station) -> None:
+    station.hot.rmdir()
+    with pytest.raises(SpoolError, match="hot folder"):
+        station.service().run(threading.Event())
+
+
+def test_a_hot_folder_that_comes_back_is_used_again(station: Station, worker: Worker) -> None:
+    station.start()
+    station.deliver("a.jpg")
+    wait_until(lambda: len(worker.jobs) == 1)
+    station.hot.rename(station.hot.parent / "away")
+    station.hot.mkdir()
+    station.deliver("b.jpg")
+    wait_until(lambda: station.in_archive() == ["a.jpg", "b.jpg"])
