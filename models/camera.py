@@ -74,15 +74,15 @@ class Camera:
             golden = self.golden(part(batch, "golden."), part(batch, "view."), centre, pitch, (tile, tile))
         else:
             golden = own.tiles[target]
-        test = self.negate(test, batch, pitch, centre, (tile, tile))
+        test = self.negate(test, batch, pitch, (tile, tile))
         return compose(golden, test)
 
     def regions(self, batch: Tensors, images: int, own: Golden | None = None) -> list[torch.Tensor]:
         """Return `images` pictures (n, 160, 400), 0..255: the crop, or golden crop and crop."""
         scene, view, size = part(batch, "scene."), part(batch, "view."), sampling.REGION_PX
-        centre = torch.stack([(scene["columns"] - 1) / 2, (scene["rows"] - 1) / 2], 1).float()
+        centre = torch.stack([batch["centre_x"], batch["centre_y"]], 1).float()
         test = self.view(scene, view, centre, batch["pitch"], size)
-        test = self.negate(test, batch, batch["pitch"], centre, size)
+        test = self.negate(test, batch, batch["pitch"], size)
         if images == 1:
             return [test]
         if own is not None:
@@ -148,9 +148,7 @@ class Camera:
         damaged = (blocks.transpose(2, 3).reshape(n, h, w) + 128).round().clip(0, 255)
         return torch.where((quality > 0.9)[:, None, None], grey, damaged)
 
-    def negate(
-        self, test: torch.Tensor, batch: Tensors, pitch: torch.Tensor, centre: torch.Tensor, size: tuple[int, int]
-    ) -> torch.Tensor:
+    def negate(self, test: torch.Tensor, batch: Tensors, pitch: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """Replace the pixels of the honest negatives."""
         kind = batch["negative"]
         index = torch.nonzero(kind >= 0)[:, 0]
@@ -189,7 +187,7 @@ def compose(golden: torch.Tensor, test: torch.Tensor) -> torch.Tensor:
 
 def blur(grey: torch.Tensor, sigma_x: torch.Tensor, sigma_y: torch.Tensor | None = None) -> torch.Tensor:
     """Return each picture blurred by its own Gaussian, sigma in px up to 2."""
-    n, h, w = grey.shape
+    n = len(grey)
     taps = torch.arange(-5, 6, device=grey.device).float()
 
     def kernel(sigma: torch.Tensor) -> torch.Tensor:
@@ -221,8 +219,8 @@ def patch_modes(batch: Tensors, size: tuple[int, int], patch: int = 16) -> torch
     scene = part(batch, "scene.")
     w, h = size[0] // patch, size[1] // patch
     x, y = _grid(w, h, batch["pitch"].device)
-    x = x * patch / batch["pitch"][:, None, None] + ((scene["columns"] - 1) / 2)[:, None, None]
-    y = y * patch / batch["pitch"][:, None, None] + ((scene["rows"] - 1) / 2)[:, None, None]
+    x = x * patch / batch["pitch"][:, None, None] + batch["centre_x"][:, None, None].float()
+    y = y * patch / batch["pitch"][:, None, None] + batch["centre_y"][:, None, None].float()
     column, row, index = render.nearest_pin(scene, x, y, torch)
     mode = scene["mode"][scene["part"][:, None, None], index]
     near = torch.maximum((x - column).abs(), (y - row).abs()) < 0.6

@@ -158,9 +158,7 @@ def _draw_part(frame: npt.NDArray[np.float32], scene: render.Scene, pose: Pose, 
     small = {key: value.astype(np.float32) if value.dtype == np.float64 else value for key, value in scene.items()}
     sharp = np.full((1, 1, 1), pitch, np.float32)
     grey = render.shade(small, x[None], y[None], sharp, light, np)[0]
-    edge = np.minimum(
-        np.minimum(x - HOUSING[0], HOUSING[2] - x), np.minimum(y - HOUSING[1], HOUSING[3] - y)
-    )
+    edge = np.minimum(np.minimum(x - HOUSING[0], HOUSING[2] - x), np.minimum(y - HOUSING[1], HOUSING[3] - y))
     inside = np.clip(0.5 + edge * pitch, 0, 1)
     shadow = 1 - 0.5 * np.exp(-np.clip(-edge, 0, 9) * 4.0)
     window = frame[top:bottom, left:right]

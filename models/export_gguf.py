@@ -77,7 +77,8 @@ def vision_entries(config: dict) -> list[Entry]:
             entries.append(Entry(f"v.blk.{layer}.{ours}.weight", name, heads))
     for number in (1, 2):
         for kind in ("weight", "bias"):
-            entries.append(Entry(f"mm.{number}.{kind}", f"multi_modal_projector.linear_{number}.{kind}"))
+            name = f"multi_modal_projector.linear_{number}.{kind}"
+            entries = [*entries, Entry(f"mm.{number}.{kind}", name)]
     embedding = "language_model.model.embed_tokens.weight"
     return [*entries, Entry("v.token_embd.img_break", embedding, row=IMG_BREAK)]
 

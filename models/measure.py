@@ -44,7 +44,7 @@ BASELINE_PARTS = 1000
 
 def asking(recipe: Recipe, ask: str) -> Recipe:
     """Return the recipe asked another way."""
-    way = ask.split()[0]
+    way = ask.split(maxsplit=1)[0]
     changes: dict[str, object] = {"ask": way}
     if way == "report":
         changes["report"] = recipe.file.report.model_copy(update={"images": int(ask.split()[1])})
@@ -73,7 +73,7 @@ class Bench:
         frame = draw_frames.draw_frame(rng, scene, draw_frames.draw_pose(rng))
         job = self._prepare(draw_frames.encode_jpeg(rng, frame))
         line: dict[str, object] = {
-            "part": number, "evaluation": answer.evaluation, "pins": answer.pin_count, "modes": answer.modes,
+            "part": number, "evaluation": answer.evaluation, "pin_count": answer.pin_count, "modes": answer.modes,
             "positions": answer.positions, "severity": round(answer.severity, 4),
             "failure": job.failure.reason.name if job.failure else None,
         }  # fmt: skip
@@ -111,10 +111,14 @@ class Bench:
         start = time.perf_counter()
         regions = None
         if job.failure is None:
-            regions = inspection.regions(job, self.engines[ask].ask(inspection.queries(job)), 0.0)
+            regions = inspection.regions(self.engines[ask].ask(inspection.queries(job)), 0.0)
         ms = 1e3 * (time.perf_counter() - start)
         judgement = judge(self.recipe, job, regions, None)
-        said: dict[str, object] = {"evaluation": judgement.evaluation, "reason": judgement.reason.name, "ms": round(ms, 1)}
+        said: dict[str, object] = {
+            "evaluation": judgement.evaluation,
+            "reason": judgement.reason.name,
+            "ms": round(ms, 1),
+        }
         if regions:
             region = regions[0]
             said |= {"p": region.p_defect, "count": region.pins_counted, "mode": region.defect_mode}
@@ -146,17 +150,17 @@ def draw_negative(rng: np.random.Generator, kind: str) -> draw_frames.Grey:
     return draw_frames.draw_frame(rng, scene, draw_frames.NOMINAL)
 
 
-_bench: Bench | None = None
+_benches: list[Bench] = []
+"""One in each process of the pool."""
 
 
-def _open(*arguments: object) -> None:
-    global _bench  # one per process of the pool
-    _bench = Bench(*arguments)  # type: ignore[arg-type]
+def _open(manifest: Path, recipe: Path, seed: int, folder: Path) -> None:
+    _benches.append(Bench(manifest, recipe, seed, folder))
 
 
 def _part(number: int) -> dict[str, object]:
-    assert _bench is not None
-    return _bench.part(number) if number >= 0 else _bench.negative(-number - 1)
+    (bench,) = _benches
+    return bench.part(number) if number >= 0 else bench.negative(-number - 1)
 
 
 def table(parts: list[dict], negatives: list[dict]) -> dict[str, object]:
@@ -184,7 +188,7 @@ def ask_table(parts: list[dict], ask: str) -> dict:
         "escapes": share(sum(p[ask]["evaluation"] == "OK" for p in bad), len(bad)),
         "false rejects": share(sum(not right(p) for p in good), len(good)),
         "no decision": share(sum(p[ask]["evaluation"] in ("NOT_DECIDABLE", "UNDEFINED") for p in parts), len(parts)),
-        "count right": share(sum(p[ask].get("count") == p["pins"] for p in parts), len(parts)),
+        "count right": share(sum(p[ask].get("count") == p["pin_count"] for p in parts), len(parts)),
         "mode right": share(sum(mode_right(p, ask) for p in found), len(found)),
         "position right": share(sum(position_right(p, ask) for p in found), len(found)),
         "ms, median": float(np.median([p[ask]["ms"] for p in parts])),
@@ -232,7 +236,9 @@ def share(k: int, n: int) -> dict[str, float]:
 def baseline_table(parts: list[dict]) -> dict:
     """Return the OpenCV baseline's errors, its limit set on the first parts."""
     seen = [p for p in parts if "baseline" in p]
-    scores = {kind: [p["baseline"] for p in seen[:BASELINE_PARTS] if p["evaluation"] == kind] for kind in ("OK", "NOT_OK")}
+    scores = {
+        kind: [p["baseline"] for p in seen[:BASELINE_PARTS] if p["evaluation"] == kind] for kind in ("OK", "NOT_OK")
+    }
     limit = baseline.best_limit(np.array(scores["OK"]), np.array(scores["NOT_OK"]))
     rest = seen[BASELINE_PARTS:] or seen
     good = [p["baseline"] >= limit for p in rest if p["evaluation"] == "OK"]

@@ -1,7 +1,7 @@
 """The pins-tiny network: Pixtral's architecture, small, with a forward pass made for training in large batches.
 
-`PixtralVisionModel` packs a batch into one sequence under a block mask, which is slow; here every picture of a batch has
-the same size, so the tower runs as (batch, patches, width) with one rope table. The result is the same (tests check it).
+`PixtralVisionModel` packs a batch into one sequence under a block mask, which is slow; here every picture of a batch
+has the same size, so the tower runs as (batch, patches, width) with one rope table. The result is the same.
 """
 
 from collections.abc import Sequence
@@ -70,9 +70,7 @@ class Asker(nn.Module):
         """
         n, h, w = grey.shape[0], grey.shape[1] // PATCH, grey.shape[2] // PATCH
         pixels = (grey[:, None] / 255 - self.mean) / self.std
-        y, x = torch.meshgrid(
-            torch.arange(h, device=grey.device), torch.arange(w, device=grey.device), indexing="ij"
-        )
+        y, x = torch.meshgrid(torch.arange(h, device=grey.device), torch.arange(w, device=grey.device), indexing="ij")
         position = torch.stack([y.flatten(), x.flatten()], -1)
         patches = self.tower.ln_pre(self.tower.patch_conv(pixels).flatten(2).transpose(1, 2))
         rope = self.tower.patch_positional_embedding(patches, position)
@@ -166,7 +164,7 @@ class AnswerForm:
 
 
 def loss_of(
-    asker: Asker, form: AnswerForm, logits: torch.Tensor, answer: torch.Tensor, weight: torch.Tensor,
+    form: AnswerForm, logits: torch.Tensor, answer: torch.Tensor, weight: torch.Tensor,
     batch: dict[str, torch.Tensor],
 ) -> torch.Tensor:  # fmt: skip
     """Return the answer's weighted cross entropy plus the twins' margin loss: softplus(2 - (m_bad - m_good))."""

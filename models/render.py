@@ -1,7 +1,7 @@
 """Draws camera-like pictures of pin fields, with known answers. Deterministic from a seed.
 
-A `scene` is a dict of arrays over N drawn parts; `shade` turns it into grey values at any plane coordinates, so the same
-lines draw one pin's tile, a region or a whole camera frame, with numpy on a CPU or with torch on a GPU (`xp`).
+A `scene` is a dict of arrays over N drawn parts; `shade` turns it into grey values at any plane coordinates, so the
+same lines draw one pin's tile, a region or a whole camera frame, with numpy on a CPU or torch on a GPU (`xp`).
 Plane coordinates: the unit is one pitch, pin (row r, column c) stands at (x=c, y=r). Sizes of defects are in units of
 the pin thickness t.
 """
@@ -79,7 +79,7 @@ def draw_designs(rng: np.random.Generator, n: int, design: Design | None = None)
 
 
 def draw_parts(rng: np.random.Generator, designs: Scene) -> Scene:
-    """Return scenes of good parts: the designs with each part's own variation and harmless dust, bends and scratches."""
+    """Return scenes of good parts: each with its own variation and harmless dust, bends and scratches."""
     n = len(designs["rows"])
     t = designs["thickness"][:, None]
     angle = rng.uniform(0, 2 * np.pi, (n, MAX_PINS))
@@ -132,20 +132,26 @@ def add_dust(rng: np.random.Generator, scene: Scene) -> None:
     scene["bar"][:, BARS - 1] = np.stack([*ends, 0.03 * t, level, opacity], 1)
 
 
-def put_defects(rng: np.random.Generator, scene: Scene, pins: np.ndarray, modes: np.ndarray, severities: np.ndarray) -> None:
+def put_defects(
+    rng: np.random.Generator, scene: Scene, pins: np.ndarray, modes: np.ndarray, severities: np.ndarray
+) -> None:
     """Put defect k of scene i on pin `pins[i, k]` (index row * MAX_COLUMNS + column) where `modes[i, k]` is not NONE.
 
-    All three arrays have shape (n, up to DEFECTS). Severity 0 is just past the limit, 1 is obvious.
+    All three arrays have shape (n, up to DEFECTS). Severity 0 is just past the limit, 1 is obvious. A pin has one
+    defect: where there is one already, nothing is put.
     """
     for k in range(pins.shape[1]):
         for i in np.flatnonzero(modes[:, k]):
-            _put_defect(rng, scene, int(i), k, int(pins[i, k]), int(modes[i, k]), float(severities[i, k]))
+            if scene["mode"][i, pins[i, k]] == NONE:
+                _put_defect(rng, scene, int(i), k, int(pins[i, k]), int(modes[i, k]), float(severities[i, k]))
 
 
 def _put_defect(rng: np.random.Generator, s: Scene, i: int, k: int, p: int, mode: int, severity: float) -> None:
     x, y, t = p % MAX_COLUMNS + 0.0, p // MAX_COLUMNS + 0.0, float(s["thickness"][i])
     a = rng.uniform(0, 2 * np.pi)
     level = float(s["level"][i, p])
+    if mode == SHORT and not _free_neighbours(s, i, p):
+        return
     s["mode"][i, p], s["severity"][i, p] = mode, severity
     low, high = LIMITS_T.get(mode, (0.0, 0.0))
     if mode == BENT:  # a tip that touches its neighbour would be a short
@@ -181,7 +187,9 @@ def _deform(rng: np.random.Generator, s: Scene, i: int, k: int, p: int, severity
         s["bar"][i, k] = x - dx, y - dy, x + dx, y + dy, (0.08 + 0.07 * severity) * t, 0.5 * s["base"][i], 0.95
 
 
-def _soil(rng: np.random.Generator, s: Scene, i: int, k: int, xy: tuple[float, float], size: float, level: float) -> None:
+def _soil(
+    rng: np.random.Generator, s: Scene, i: int, k: int, xy: tuple[float, float], size: float, level: float
+) -> None:
     """A lump of dirt on the pin; for one in five a fibre across it. Visibly darker than the pin."""
     t, a, r = float(s["thickness"][i]), rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.40)
     x, y = xy[0] + r * t * np.cos(a), xy[1] + r * t * np.sin(a)
@@ -195,11 +203,9 @@ def _soil(rng: np.random.Generator, s: Scene, i: int, k: int, xy: tuple[float, f
 
 
 def _bridge(rng: np.random.Generator, s: Scene, i: int, k: int, p: int, width: float, level: float) -> None:
-    """Metal between this pin and its right or lower neighbour (or left, upper at the border); both are short."""
-    rows, columns = int(s["rows"][i]), int(s["columns"][i])
+    """Metal between this pin and a neighbour that has no defect of its own; both are short."""
     row, column = p // MAX_COLUMNS, p % MAX_COLUMNS
-    steps = [(0, 1), (0, -1), (1, 0), (-1, 0)]
-    steps = [(r, c) for r, c in steps if 0 <= row + r < rows and 0 <= column + c < columns]
+    steps = _free_neighbours(s, i, p)
     r, c = steps[rng.integers(len(steps))]
     other = (row + r) * MAX_COLUMNS + column + c
     s["mode"][i, other], s["severity"][i, other] = SHORT, s["severity"][i, p]
@@ -207,67 +213,110 @@ def _bridge(rng: np.random.Generator, s: Scene, i: int, k: int, p: int, width: f
     s["bar"][i, k] = column, row, column + c, row + r, 0.5 * width, min(metal, 1.0), 1.0
 
 
+def _free_neighbours(s: Scene, i: int, p: int) -> list[tuple[int, int]]:
+    """Return the steps (rows, columns) to neighbours without a defect."""
+    rows, columns = int(s["rows"][i]), int(s["columns"][i])
+    row, column = p // MAX_COLUMNS, p % MAX_COLUMNS
+    steps = [(0, 1), (0, -1), (1, 0), (-1, 0)]
+    inside = [(r, c) for r, c in steps if 0 <= row + r < rows and 0 <= column + c < columns]
+    return [(r, c) for r, c in inside if s["mode"][i, (row + r) * MAX_COLUMNS + column + c] == NONE]
+
+
 def copy_scene(scene: Scene) -> Scene:
     """Return a deep copy."""
     return {key: np.array(value, copy=True) for key, value in scene.items()}
 
 
-def shade(scene: Mapping[str, Array], x: Array, y: Array, sharp: Array, light: Mapping[str, Array], xp: ModuleType) -> Array:
+def shade(
+    scene: Mapping[str, Array], x: Array, y: Array, sharp: Array, light: Mapping[str, Array], xp: ModuleType
+) -> Array:
     """Return grey values 0..1 of shape (n, h, w) at plane coordinates x, y of that shape.
 
     `sharp` (n, 1, 1): pixels per pitch, sets how wide an edge is. `light`: hx, hy (highlight offset in t), gain,
     slope_x, slope_y (n,). `xp` is numpy or torch.
     """
     n = x.shape[0]
-
-    def whole(key: str) -> Array:
-        return scene[key].reshape(n, 1, 1)
-
-    t, base = whole("thickness"), whole("base")
-    grey = base
-    for k in range(5):
-        u, v = scene["wave"][:, k, 0].reshape(n, 1, 1), scene["wave"][:, k, 1].reshape(n, 1, 1)
-        grey = grey + 0.45 * whole("texture") * xp.sin(u * x + v * y + scene["phase"][:, k].reshape(n, 1, 1))
-    column, row, index = nearest_pin(scene, x, y, xp)
-
-    def pin(key: str) -> Array:
-        return scene[key][scene["part"].reshape(n, 1, 1), index]
-
-    fx, fy = x - column, y - row
-    collar = _cover(1.35 * 0.5 * t - xp.sqrt(fx * fx + fy * fy), sharp, xp)
-    grey = grey * (1 - collar * (1 - whole("collar")))
-    hole = _cover(0.36 * t - xp.sqrt(fx * fx + fy * fy), sharp, xp) * (1 - pin("drawn"))
-    grey = grey * (1 - 0.55 * hole)
-    grey = _wall(scene, x, y, grey, sharp, whole, xp)
-    fx, fy = fx - pin("dx"), fy - pin("dy")
-    ca, sa, stretch = xp.cos(pin("angle")), xp.sin(pin("angle")), pin("stretch")
-    u, v = (ca * fx + sa * fy) * xp.sqrt(stretch), (-sa * fx + ca * fy) / xp.sqrt(stretch)
-    r2 = xp.sqrt(u * u + v * v) + 1e-6
-    # flattened pins keep their area; the outline's ripple has three lobes: cos 3a = 4 cos^3 a - 3 cos a
-    ripple = pin("ripple") * (4 * (u / r2) ** 3 - 3 * (u / r2))
-    q = whole("squareness")
-    straight = (xp.abs(fx) ** q + xp.abs(fy) ** q + 1e-9) ** (1 / q)
-    free = (stretch > 1.3) | (pin("ripple") > 0.15)
-    distance = xp.where(free, r2 / (1 + ripple), straight)
-    radius = pin("radius")
-    body = _metal(fx, fy, distance / radius, pin("level"), t, light, n, xp)
-    cover = _cover(radius - distance, sharp, xp) * pin("drawn")
-    grey = grey * (1 - cover) + cover * body
+    at = _Plane(scene, x, y, sharp, light, xp)
+    grey = _pins(at, _wall(at, _holes(at, _texture(at))))
     for k in range(scene["bar"].shape[1]):
         grey = _bar(scene["bar"][:, k], x, y, grey, sharp, n, xp)
     for k in range(DEFECTS):
-        tip = scene["tip"][:, k]
-        tx, ty = x - tip[:, 0].reshape(n, 1, 1), y - tip[:, 1].reshape(n, 1, 1)
-        distance = (xp.abs(tx) ** q + xp.abs(ty) ** q + 1e-9) ** (1 / q)
-        radius, level = tip[:, 2].reshape(n, 1, 1) + 1e-6, tip[:, 3].reshape(n, 1, 1)
-        cover = _cover(radius - distance, sharp, xp) * (level > 0)
-        grey = grey * (1 - cover) + cover * _metal(tx, ty, distance / radius, level, t, light, n, xp)
+        grey = _tip(at, scene["tip"][:, k], grey)
     for k in range(scene["blob"].shape[1]):
         grey = _blob(scene["blob"][:, k], x, y, grey, sharp, n, xp)
     shape = (n, 1, 1)
-    slope = 1 + light["slope_x"].reshape(shape) * (x - 0.5 * whole("columns")) / 8
-    slope = slope + light["slope_y"].reshape(shape) * (y - 0.5 * whole("rows")) / 8
+    slope = 1 + light["slope_x"].reshape(shape) * (x - 0.5 * at.whole("columns")) / 8
+    slope = slope + light["slope_y"].reshape(shape) * (y - 0.5 * at.whole("rows")) / 8
     return grey * slope * light["gain"].reshape(shape)
+
+
+class _Plane:
+    """What every part of a picture is drawn from: the scene at each pixel's plane coordinates."""
+
+    def __init__(
+        self, scene: Mapping[str, Array], x: Array, y: Array, sharp: Array, light: Mapping[str, Array], xp: ModuleType
+    ) -> None:
+        self.scene, self.x, self.y, self.sharp, self.light, self.xp = scene, x, y, sharp, light, xp
+        self.n = x.shape[0]
+        self.column, self.row, self.index = nearest_pin(scene, x, y, xp)
+
+    def whole(self, key: str) -> Array:
+        """Return a value of each part, (n, 1, 1)."""
+        return self.scene[key].reshape(self.n, 1, 1)
+
+    def pin(self, key: str) -> Array:
+        """Return a value of the pin nearest to each pixel, (n, h, w)."""
+        return self.scene[key][self.scene["part"].reshape(self.n, 1, 1), self.index]
+
+
+def _texture(at: _Plane) -> Array:
+    grey, shape = at.whole("base"), (at.n, 1, 1)
+    for k in range(5):
+        u, v = at.scene["wave"][:, k, 0].reshape(shape), at.scene["wave"][:, k, 1].reshape(shape)
+        wave = at.xp.sin(u * at.x + v * at.y + at.scene["phase"][:, k].reshape(shape))
+        grey = grey + 0.45 * at.whole("texture") * wave
+    return grey
+
+
+def _holes(at: _Plane, grey: Array) -> Array:
+    """A collar around each place, and the dark hole that a missing or bent pin leaves."""
+    t, xp = at.whole("thickness"), at.xp
+    away = xp.sqrt((at.x - at.column) ** 2 + (at.y - at.row) ** 2)
+    grey = grey * (1 - _cover(1.35 * 0.5 * t - away, at.sharp, xp) * (1 - at.whole("collar")))
+    return grey * (1 - 0.55 * _cover(0.36 * t - away, at.sharp, xp) * (1 - at.pin("drawn")))
+
+
+def _pins(at: _Plane, grey: Array) -> Array:
+    """The pins that stand in their own cell, flattened and crushed ones too."""
+    xp = at.xp
+    fx, fy = at.x - at.column - at.pin("dx"), at.y - at.row - at.pin("dy")
+    ca, sa, stretch = xp.cos(at.pin("angle")), xp.sin(at.pin("angle")), at.pin("stretch")
+    u, v = (ca * fx + sa * fy) * xp.sqrt(stretch), (-sa * fx + ca * fy) / xp.sqrt(stretch)
+    away = xp.sqrt(u * u + v * v) + 1e-6
+    # flattened pins keep their area; the outline's ripple has three lobes: cos 3a = 4 cos^3 a - 3 cos a
+    ripple = at.pin("ripple") * (4 * (u / away) ** 3 - 3 * (u / away))
+    free = (stretch > 1.3) | (at.pin("ripple") > 0.15)
+    distance = xp.where(free, away / (1 + ripple), _rounded(at, fx, fy))
+    radius = at.pin("radius")
+    body = _metal(fx, fy, distance / radius, at.pin("level"), at.whole("thickness"), at.light, at.n, xp)
+    cover = _cover(radius - distance, at.sharp, xp) * at.pin("drawn")
+    return grey * (1 - cover) + cover * body
+
+
+def _rounded(at: _Plane, fx: Array, fy: Array) -> Array:
+    """Distance in the norm of the design's outline, round to nearly square."""
+    q = at.whole("squareness")
+    return (at.xp.abs(fx) ** q + at.xp.abs(fy) ** q + 1e-9) ** (1 / q)
+
+
+def _tip(at: _Plane, tip: Array, grey: Array) -> Array:
+    """A bent pin's tip, wherever it went."""
+    fx, fy = at.x - tip[:, 0].reshape(at.n, 1, 1), at.y - tip[:, 1].reshape(at.n, 1, 1)
+    radius, level = tip[:, 2].reshape(at.n, 1, 1) + 1e-6, tip[:, 3].reshape(at.n, 1, 1)
+    distance = _rounded(at, fx, fy)
+    cover = _cover(radius - distance, at.sharp, at.xp) * (level > 0)
+    body = _metal(fx, fy, distance / radius, level, at.whole("thickness"), at.light, at.n, at.xp)
+    return grey * (1 - cover) + cover * body
 
 
 def nearest_pin(scene: Mapping[str, Array], x: Array, y: Array, xp: ModuleType) -> tuple[Array, Array, Array]:
@@ -284,7 +333,9 @@ def _cover(inside: Array, sharp: Array, xp: ModuleType) -> Array:
     return xp.clip(0.5 + inside * sharp, 0.0, 1.0)
 
 
-def _metal(fx: Array, fy: Array, d: Array, level: Array, t: Array, light: Mapping[str, Array], n: int, xp: ModuleType) -> Array:
+def _metal(
+    fx: Array, fy: Array, d: Array, level: Array, t: Array, light: Mapping[str, Array], n: int, xp: ModuleType
+) -> Array:
     """Grey of a pin's top: a rim that falls off, a highlight towards the lamp."""
     hx, hy = fx / t - light["hx"].reshape(n, 1, 1), fy / t - light["hy"].reshape(n, 1, 1)
     rim = 1 - 0.35 * xp.clip((d - 0.62) / 0.38, 0.0, 1.0)
@@ -309,13 +360,14 @@ def _blob(blob: Array, x: Array, y: Array, grey: Array, sharp: Array, n: int, xp
     return grey * (1 - cover) + cover * level
 
 
-def _wall(scene: Mapping[str, Array], x: Array, y: Array, grey: Array, sharp: Array, whole: Any, xp: ModuleType) -> Array:
+def _wall(at: _Plane, grey: Array) -> Array:
     """Outside the floor stands the housing's wall, as far as a region may see it."""
-    m = whole("margin")
-    edge = xp.minimum(xp.minimum(x + m, whole("columns") - 1 + m - x), xp.minimum(y + m, whole("rows") - 1 + m - y))
-    floor = _cover(edge, sharp, xp)
+    x, y, xp, m = at.x, at.y, at.xp, at.whole("margin")
+    right, bottom = at.whole("columns") - 1 + m, at.whole("rows") - 1 + m
+    edge = xp.minimum(xp.minimum(x + m, right - x), xp.minimum(y + m, bottom - y))
+    floor = _cover(edge, at.sharp, xp)
     shadow = 1 - 0.25 * xp.exp(-(xp.clip(edge, 0.0, 9.0) ** 2) * 60.0)
-    return grey * shadow * floor + whole("wall") * (1 - floor)
+    return grey * shadow * floor + at.whole("wall") * (1 - floor)
 
 
 def draw_light(rng: np.random.Generator, n: int, spread: float = 1.0) -> dict[str, np.ndarray]:

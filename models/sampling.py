@@ -12,7 +12,7 @@ import render
 PASSED, DEFECTIVE, UNDECIDABLE = range(3)
 """Labels, in the order of station.report.JUDGEMENTS."""
 NEGATIVES = ("blank", "black", "saturated", "noise", "empty", "other product", "shifted")
-NEGATIVE_SHARE = 0.05
+NEGATIVE_SHARE = 0.06
 
 
 @dataclass(frozen=True)
@@ -98,16 +98,18 @@ def draw_views(rng: np.random.Generator, half: int, variation: Variation) -> dic
     return {key: np.concatenate([value, value]) for key, value in view.items()}
 
 
-def draw_negatives(rng: np.random.Generator, half: int) -> np.ndarray:
+def draw_negatives(rng: np.random.Generator, half: int, design: render.Design | None) -> np.ndarray:
     """Return for each of 2 * half samples the index into NEGATIVES, or -1; the last ones of each half are negative."""
     count = _negatives(half)
     kind = np.full(half, -1)
-    kind[half - count :] = rng.integers(0, len(NEGATIVES), count)
+    # of a known product the hardest negative is another one in the same housing
+    weights = np.array([1, 1, 1, 1, 1, 1 if design is None else 4, 1]) / (7 if design is None else 10)
+    kind[half - count :] = rng.choice(len(NEGATIVES), count, p=weights)
     return np.concatenate([kind, kind])
 
 
 def _negatives(half: int) -> int:
-    return max(1, round(half * NEGATIVE_SHARE))
+    return max(2, round(half * NEGATIVE_SHARE))
 
 
 def draw_pins(
@@ -118,7 +120,7 @@ def draw_pins(
     golden = render.draw_parts(rng, {key: scene[key][:half] for key in render.draw_designs(rng, 1)})
     golden = {key: np.concatenate([value, value]) for key, value in golden.items()}
     golden["part"] = np.arange(2 * half)
-    negative = draw_negatives(rng, half)
+    negative = draw_negatives(rng, half, design)
     mode = scene["mode"][np.arange(2 * half), target]
     extent = rng.uniform(1.50, 1.90, half) if design is None else np.full(half, TILE_PX / PITCH_PX)
     batch = {f"scene.{key}": value for key, value in scene.items()}
@@ -138,9 +140,7 @@ def draw_regions(
     batch = draw_pins(rng, half, design, v, more_defects=0.1)
     rows, columns = batch["scene.rows"], batch["scene.columns"]
     margin = rng.uniform(0.7, 1.1, half)
-    pitch = np.minimum(
-        size[0] / (columns[:half] - 1 + 2 * margin), size[1] / (rows[:half] - 1 + 2 * margin)
-    )
+    pitch = np.minimum(size[0] / (columns[:half] - 1 + 2 * margin), size[1] / (rows[:half] - 1 + 2 * margin))
     pitch = np.minimum(pitch, 60.0) if design is None else np.full(half, float(PITCH_PX))
     mode = np.where(batch["scene.exists"], batch["scene.mode"], 0)
     first = np.argmax(mode > 0, axis=1)
@@ -149,6 +149,9 @@ def draw_regions(
         batch["negative"] = np.where(batch["negative"] > 4, 4, batch["negative"])
     undecidable = batch["negative"] >= 0
     batch["pitch"] = np.concatenate([pitch, pitch])
+    # another product in the same housing begins at the same corner
+    batch["centre_x"] = (columns - 1) / 2 if design is None else np.full(2 * half, (design.columns - 1) / 2)
+    batch["centre_y"] = (rows - 1) / 2 if design is None else np.full(2 * half, (design.rows - 1) / 2)
     batch["count"] = np.where(undecidable, 0, (batch["scene.exists"] & (mode != render.MISSING)).sum(axis=1))
     batch["mode"] = np.where(undecidable, 0, mode[np.arange(2 * half), first])
     batch["position"] = np.where(undecidable | ~bad, -1, first)

@@ -35,9 +35,9 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     torch.set_float32_matmul_precision("high")
     plan = training.Plan(
-        seed=arguments.seed, steps=arguments.steps, minutes=arguments.minutes, learning_rate=1e-3, batch_pins=arguments.batch_pins,
-        batch_report=arguments.batch_report, design=None, variation=sampling.BASE, out=arguments.out,
-        compile=arguments.compile,
+        seed=arguments.seed, steps=arguments.steps, minutes=arguments.minutes, learning_rate=1e-3,
+        batch_pins=arguments.batch_pins, batch_report=arguments.batch_report, design=None,
+        variation=sampling.BASE, out=arguments.out, compile=arguments.compile,
     )  # fmt: skip
     model, vocabulary = network.build(), tokenizer.train()
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters", flush=True)

@@ -48,8 +48,8 @@ def golden_pixels(picture: Path, device: str) -> camera.Golden:
     return camera.Golden(torch.from_numpy(tiles).to(device), torch.from_numpy(region).to(device))
 
 
-def main() -> None:
-    """Train, measure, save."""
+def read_arguments() -> argparse.Namespace:
+    """Return the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=Path, required=True)
     parser.add_argument("--golden", type=Path, required=True)
@@ -62,7 +62,12 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=10)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--compile", action="store_true", help="4 minutes of compiling, then steps a quarter faster")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train, measure, save."""
+    arguments = read_arguments()
     arguments.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(arguments.seed)
     torch.set_float32_matmul_precision("high")
@@ -82,7 +87,7 @@ def main() -> None:
     trainer.run(arguments.workers, evaluate_every=1000)
     config.base_model_name_or_path = arguments.base.name  # a folder of the training machine means nothing elsewhere
     model.save_pretrained(arguments.out / "adapter")
-    table = trainer.table(131072 if arguments.device == "cuda" else 64)
+    table = trainer.table(65536 if arguments.device == "cuda" else 64)
     (arguments.out / "accuracy.json").write_text(json.dumps(table, indent=1) + "\n")
     print(json.dumps(table, indent=1), flush=True)
 

@@ -68,7 +68,9 @@ class Trainer:
         self.camera = camera.Camera(device, plan.seed, plan.compile)
         self.golden = golden
         self.parameters = [p for p in asker.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=plan.learning_rate, betas=(0.9, 0.95), weight_decay=0.02, fused=device == "cuda")
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=plan.learning_rate, betas=(0.9, 0.95), weight_decay=0.02, fused=device == "cuda"
+        )
         self.step = 0
         self.steps = plan.steps
         self.average = [p.detach().clone() for p in self.parameters]
@@ -78,7 +80,7 @@ class Trainer:
 
     def ask(self, task: str, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """Return logits, answer ids, loss weights and patches of one batch."""
-        name = task.split()[0]
+        name = task.split(maxsplit=1)[0]
         # the camera's grey values are whole numbers: bf16 would lose them
         with torch.no_grad(), torch.autocast(self.device, enabled=False):
             if name == "pins":
@@ -93,10 +95,10 @@ class Trainer:
         """Do one step; return the loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        form = self.asker.forms[task.split()[0]]
+        form = self.asker.forms[task.split(maxsplit=1)[0]]
         with torch.autocast(self.device, torch.bfloat16):
             logits, answer, weight, patches = self.ask(task, batch)
-            loss = network.loss_of(self.asker, form, logits, answer, weight, batch)
+            loss = network.loss_of(form, logits, answer, weight, batch)
             if task == "pins":
                 label = torch.where(batch["judgement"] == 2, 6, batch["mode"])
                 loss = loss + 0.2 * F.cross_entropy(self.asker.pin_head(patches.mean(1)).float(), label)
@@ -117,7 +119,11 @@ class Trainer:
     def rate(self, step: int) -> float:
         """Warm-up over 300 steps, then a cosine to 1 %."""
         warm = min(1.0, (step + 1) / 300)
-        return self.plan.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / (self.steps or 10**9))))
+        return (
+            self.plan.learning_rate
+            * warm
+            * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / (self.steps or 10**9))))
+        )
 
     def run(self, workers: int, evaluate_every: int) -> None:
         """Train to the last step; checkpoint and log on the way; leave the averaged weights in the network."""
@@ -135,7 +141,12 @@ class Trainer:
             loss = self.train_step(task, camera.to_device(raw, self.device), self.rate(self.step))
             self.step += 1
             if not math.isnan(loss):
-                line = {"step": self.step, "task": task, "loss": round(loss, 4), "s": round(time.monotonic() - start, 1)}
+                line = {
+                    "step": self.step,
+                    "task": task,
+                    "loss": round(loss, 4),
+                    "s": round(time.monotonic() - start, 1),
+                }
                 if self.step % evaluate_every < LOG_EVERY and self.step > LOG_EVERY:
                     line |= self.measure_pins(8192)
                     self.checkpoint()
@@ -204,7 +215,7 @@ class Trainer:
 
         The margin of an answer whose best judgement is "undecidable" is +inf: it is not passed.
         """
-        plan, form, out = self.plan, self.asker.forms[task.split()[0]], []
+        plan, form, out = self.plan, self.asker.forms[task.split(maxsplit=1)[0]], []
         size = plan.batch_pins if task == "pins" else plan.batch_report
         self.asker.eval()
         for k in range(max(1, count // size)):

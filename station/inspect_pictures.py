@@ -88,7 +88,7 @@ class OneShotEngine:
         outcome = outcomes[0]
         if outcome.answers is None:
             return None, Failure(reason=Reason.ENGINE_FAILED, detail=outcome.detail), outcome.ms
-        return self._inspection.regions(job, outcome.answers, outcome.ms), None, outcome.ms
+        return self._inspection.regions(outcome.answers, outcome.ms), None, outcome.ms
 
     def close(self) -> None:
         """End the process."""

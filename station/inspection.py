@@ -72,7 +72,7 @@ class Inspection:
         pictures: tuple[Picture, ...] = tuple(composite.region_picture(crop, *size) for crop in shown)
         return [Query(query_id=region.region_id, pictures=pictures)]
 
-    def regions(self, job: Job, answers: Sequence[Answer], ms: float) -> tuple[RegionReport, ...]:
+    def regions(self, answers: Sequence[Answer], ms: float) -> tuple[RegionReport, ...]:
         """Return one report per region; a region without its answers is left out (and then judged UNDEFINED)."""
         by_id = {answer.query_id: answer for answer in answers}
         read = self._read_pins if self.by_pins else self._read_report

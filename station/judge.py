@@ -78,7 +78,8 @@ def _completed(evaluation: Evaluation, reason: Reason, detail: str) -> Judgement
 def _detail(report: RegionReport) -> str:
     where = f"region {report.region_id}"
     if report.reason is Reason.DEFECT_FOUND:
-        return f"{where}: {report.defect_mode} at {report.defect_position}, {report.pins_counted} of {report.pins_expected} pins"
+        pins = f"{report.pins_counted} of {report.pins_expected} pins"
+        return f"{where}: {report.defect_mode} at {report.defect_position}, {pins}"
     if report.evaluation is Evaluation.OK or report.reason is Reason.WRONG_COUNT:
         return f"{where}: {report.pins_counted} pins counted, {report.pins_expected} expected"
     return f"{where}: {report.reason.name.lower().replace('_', ' ')}; look at the part and at the annotated picture"

@@ -1,6 +1,6 @@
 """The question put to the model, the form of its answer, strict parsing. Pure.
 
-Two ways of asking (`../docs/decisions/`): `report`, the five lines about a whole region, and `pins`, two lines about one
+Two ways of asking (docs/decisions/): `report`, the five lines about a whole region, and `pins`, two lines about one
 pin's composite. Both are fixed text with choices in between, so the answer is scored, not sampled.
 """
 
@@ -98,7 +98,7 @@ def parse_pin(text: str, modes: Sequence[str]) -> PinAnswer | None:
 
 
 def parse_report(text: str, modes: Sequence[str], pin_ids: Sequence[str]) -> ReportAnswer | None:
-    """Return the answer, or None when `text` is not exactly in the form, names something unknown or contradicts itself."""
+    """Return the answer, or None when `text` is outside the form, names something unknown or contradicts itself."""
     match = _REPORT.fullmatch(text)
     if match is None:
         return None

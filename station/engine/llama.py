@@ -15,6 +15,7 @@ import llama_cpp.llama_cpp as llama
 import llama_cpp.mtmd_cpp as mtmd
 import numpy as np
 import numpy.typing as npt
+from gguf import GGUFReader
 
 from station.engine.base import Answer, Picture, Query, Question
 from station.engine.cursor import Cursor, SlotTokens
@@ -27,15 +28,19 @@ log = logging.getLogger(__name__)
 Embedding = npt.NDArray[np.float32]
 BATCH_TOKENS = 1024
 """Tokens per decode: more only costs memory on a CPU and gains nothing on a GPU with crops of this size."""
-_WARN = 3  # ggml's log levels: 2 info, 3 warn, 4 error
+_WARNINGS = (3, 4)
+"""Of ggml's log levels: 3 warns, 4 is an error, 5 goes on with the line before."""
 
 
-@llama.llama_log_callback
 def _log(level: int, text: bytes, _: object) -> None:
     # bytes that are no UTF-8 would raise inside a C callback
     line = text.decode(errors="replace").rstrip()
     if line:
-        log.log(logging.WARNING if level >= _WARN else logging.DEBUG, "llama.cpp: %s", line)
+        log.log(logging.WARNING if level in _WARNINGS else logging.DEBUG, "llama.cpp: %s", line)
+
+
+_LOG = llama.llama_log_callback(_log)
+"""Kept here: C holds only a pointer to it."""
 
 
 class LlamaEngine:
@@ -47,8 +52,8 @@ class LlamaEngine:
         """Load and verify the release. Raises EngineError."""
         self.release = load_manifest(manifest)
         verify(self.release)
-        llama.llama_log_set(_log, None)
-        mtmd.mtmd_helper_log_set(_log, None)
+        llama.llama_log_set(_LOG, None)
+        mtmd.mtmd_helper_log_set(_LOG, None)
         llama.llama_backend_init()
         self.threads = threads or _cores()
         self.gpu = gpu_layers != 0 and bool(llama.llama_supports_gpu_offload())
@@ -57,7 +62,8 @@ class LlamaEngine:
         self.vocabulary_size = llama.llama_vocab_n_tokens(self.vocabulary)
         self.width = llama.llama_model_n_embd(self.weights)
         self.eyes = self._load_vision(self.release)
-        self.context: llama.llama_context_p | None = None
+        self.row_break = _row_break(self.release.mmproj.path)
+        self.context: int | None = None
 
     def model(self) -> ModelRef:
         """Return the release that is loaded."""
@@ -69,7 +75,9 @@ class LlamaEngine:
         self.form = [self._slot_tokens(question, k) for k in range(len(question.slots))]
         self.instruction = self._tokens("<s>[INST]" + question.instruction)
         self.after = self._tokens("[IMG_END]"), self._tokens("[IMG_END][/INST]")
-        self.image_tokens = question.width_px // 16 * question.height_px // 16 + question.height_px // 16 - 1
+        rows, columns = question.height_px // self.release.patch_px, question.width_px // self.release.patch_px
+        self.image_tokens = rows * columns + rows - 1
+        self.breaks = slice(columns, None, columns + 1)
         answer = sum(len(part.before) + max(map(len, part.choices)) for part in self.form)
         each = question.images * (self.image_tokens + 2) + 1 + answer
         self.group = max(1, min(question.queries, BATCH_TOKENS // each))
@@ -126,7 +134,7 @@ class LlamaEngine:
                 cursors[sequence].take(logits)
 
     def _decode_tokens(self, rows: Sequence[tuple[int, Sequence[int], int, bool]]) -> list[Embedding]:
-        """Decode (sequence, tokens, first position, wants logits) rows; return the logits after each row that wants them."""
+        """Decode (sequence, tokens, first position, wants logits) rows; return the logits wanted, in order."""
         out: list[Embedding] = []
         for part in _packed(rows, BATCH_TOKENS):
             batch = llama.llama_batch_init(sum(len(tokens) for _, tokens, _, _ in part), 0, 1)
@@ -183,14 +191,14 @@ class LlamaEngine:
             mtmd.mtmd_input_chunks_free(chunks)
             mtmd.mtmd_bitmap_free(bitmap)
 
-    def _image_chunk(self, bitmap: object, chunks: object) -> object:
+    def _image_chunk(self, bitmap: int, chunks: int) -> int:
         marker = mtmd.mtmd_default_marker()
         text = mtmd.mtmd_input_text(text=marker, text_len=len(marker), add_special=False, parse_special=True)
         bitmaps = (mtmd.mtmd_bitmap_p_ctypes * 1)(bitmap)
         if mtmd.mtmd_tokenize(self.eyes, chunks, ctypes.byref(text), bitmaps, 1) != 0:
             raise EngineError("llama.cpp could not take a picture.", "See the log of the worker.")
         every = (mtmd.mtmd_input_chunks_get(chunks, i) for i in range(mtmd.mtmd_input_chunks_size(chunks)))
-        image = next(c for c in every if mtmd.mtmd_input_chunk_get_type(c) == mtmd.MTMD_INPUT_CHUNK_TYPE_IMAGE)
+        image: int = next(c for c in every if mtmd.mtmd_input_chunk_get_type(c) == mtmd.MTMD_INPUT_CHUNK_TYPE_IMAGE)
         count = mtmd.mtmd_input_chunk_get_n_tokens(image)
         if count != self.image_tokens:
             raise EngineError(
@@ -199,11 +207,18 @@ class LlamaEngine:
             )
         return image
 
-    def _encode(self, chunk: object) -> Embedding:
+    def _encode(self, chunk: int) -> Embedding:
         if mtmd.mtmd_encode_chunk(self.eyes, chunk) != 0:
             raise EngineError("llama.cpp could not encode a picture.", "See the log of the worker.")
         pointer = mtmd.mtmd_get_output_embd(self.eyes)
-        return np.ctypeslib.as_array(pointer, shape=(self.image_tokens, self.width)).copy()
+        seen = np.ctypeslib.as_array(pointer, shape=(self.image_tokens, self.width)).copy()
+        seen[self.breaks] = self.row_break
+        if not np.isfinite(seen).all():
+            raise EngineError(
+                "The model's eyes answered with numbers that are not finite.",
+                "Check the model file (station check), its quantization and the GPU's memory.",
+            )
+        return seen
 
     def _tokens(self, text: str) -> tuple[int, ...]:
         data = text.encode()
@@ -223,10 +238,10 @@ class LlamaEngine:
             )
         return SlotTokens(slot=slot, before=before, choices=tuple(tokens[len(before) :] for tokens in whole))
 
-    def _load_text(self, release: Manifest, gpu_layers: int) -> llama.llama_model_p:
+    def _load_text(self, release: Manifest, gpu_layers: int) -> int:
         parameters = llama.llama_model_default_params()
         parameters.n_gpu_layers = 999 if gpu_layers < 0 else gpu_layers
-        weights = llama.llama_model_load_from_file(str(release.text.path).encode(), parameters)
+        weights: int | None = llama.llama_model_load_from_file(str(release.text.path).encode(), parameters)
         if not weights:
             raise EngineError(
                 f"llama.cpp cannot load {release.text.path}.",
@@ -234,11 +249,11 @@ class LlamaEngine:
             )
         return weights
 
-    def _load_vision(self, release: Manifest) -> mtmd.mtmd_context_p:
+    def _load_vision(self, release: Manifest) -> int:
         parameters = mtmd.mtmd_context_params_default()
         parameters.use_gpu, parameters.print_timings, parameters.warmup = self.gpu, False, False
         parameters.n_threads, parameters.image_max_tokens = self.threads, release.image_max_tokens
-        eyes = mtmd.mtmd_init_from_file(str(release.mmproj.path).encode(), self.weights, parameters)
+        eyes: int | None = mtmd.mtmd_init_from_file(str(release.mmproj.path).encode(), self.weights, parameters)
         if not eyes:
             raise EngineError(
                 f"llama.cpp cannot load {release.mmproj.path}.",
@@ -267,7 +282,9 @@ class LlamaEngine:
         self.memory = llama.llama_get_memory(self.context)
 
 
-def _packed(rows: Sequence[tuple[int, Sequence[int], int, bool]], room: int) -> Iterator[list[tuple[int, Sequence[int], int, bool]]]:
+def _packed(
+    rows: Sequence[tuple[int, Sequence[int], int, bool]], room: int
+) -> Iterator[list[tuple[int, Sequence[int], int, bool]]]:
     """Yield runs of rows that fit into one decode."""
     run: list[tuple[int, Sequence[int], int, bool]] = []
     for row in rows:
@@ -277,6 +294,21 @@ def _packed(rows: Sequence[tuple[int, Sequence[int], int, bool]], room: int) -> 
         run.append(row)
     if run:
         yield run
+
+
+def _row_break(mmproj: Path) -> Embedding:
+    """Return the embedding that ends each row of patches.
+
+    llama.cpp makes these rows as 0 * uninitialised memory + this tensor (tools/mtmd/models/pixtral.cpp, 0c1e57098): not
+    a number whenever that memory happens to hold one that is not finite. So they are put in here.
+    """
+    for tensor in GGUFReader(mmproj).tensors:
+        if tensor.name == "v.token_embd.img_break":
+            return np.array(tensor.data, np.float32)
+    raise EngineError(
+        f"{mmproj} has no v.token_embd.img_break: llama.cpp's own converter loses it.",
+        "Export the model with models/export_gguf.py.",
+    )
 
 
 def _cores() -> int:

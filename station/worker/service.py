@@ -45,7 +45,7 @@ class InspectionRules(Protocol):
     def queries(self, job: Job) -> tuple[Query, ...]:
         """Return what to ask about this job."""
 
-    def regions(self, job: Job, answers: tuple[Answer, ...], ms: float) -> tuple[RegionReport, ...]:
+    def regions(self, answers: tuple[Answer, ...], ms: float) -> tuple[RegionReport, ...]:
         """Return what the answers say of each region."""
 
 
@@ -208,7 +208,7 @@ class WorkerService:
             tries = f" It ended {pending.deaths} times over this picture." if outcome.died else ""
             return None, Failure(reason=Reason.ENGINE_FAILED, detail=f"{outcome.detail}{tries}")
         try:
-            return self._inspection.regions(pending.job, outcome.answers, outcome.ms), None
+            return self._inspection.regions(outcome.answers, outcome.ms), None
         except Exception:  # noqa: BLE001 - outermost guard of a job
             return None, self._unexpected("reading the answers about", pending.job)
 

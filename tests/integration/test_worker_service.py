@@ -373,15 +373,15 @@ class BrokenInspection(FakeInspection):
         self._step = step
 
     def queries(self, job: Job) -> tuple[Query, ...]:
-        self._fail("queries", job)
+        self._fail("queries", job.job_id)
         return super().queries(job)
 
-    def regions(self, job: Job, answers: tuple[Answer, ...], ms: float) -> tuple[RegionReport, ...]:
-        self._fail("regions", job)
-        return super().regions(job, answers, ms)
+    def regions(self, answers: tuple[Answer, ...], ms: float) -> tuple[RegionReport, ...]:
+        self._fail("regions", answers[0].query_id)
+        return super().regions(answers, ms)
 
-    def _fail(self, step: str, job: Job) -> None:
-        if (step, job.job_id) == (self._step, "bad"):
+    def _fail(self, step: str, job_id: str) -> None:
+        if (step, job_id) == (self._step, "bad"):
             raise ZeroDivisionError
 
 
@@ -392,7 +392,7 @@ def test_an_unforeseen_error_is_an_undefined_verdict_and_the_next_job_is_judged(
     def judge(*arguments: object) -> object:
         job = arguments[1]
         assert isinstance(job, Job)
-        inspection._fail("judge", job)
+        inspection._fail("judge", job.job_id)
         return fake_judge(*arguments)  # type: ignore[arg-type]
 
     with worker.running(inspection=inspection, judge=judge):  # type: ignore[arg-type]

@@ -29,13 +29,11 @@ def logits(**share: float) -> np.ndarray:
 
 def test_the_fixed_text_comes_first_and_the_likeliest_allowed_answer_is_taken() -> None:
     cursor = Cursor(FORM)
-    assert cursor.tokens == (9, 8)
-    cursor.take(logits(t1=0.2, t2=0.3, t11=0.5))
-    assert cursor.tokens == (2, 7)
-    cursor.take(logits(t3=0.1, t4=0.8))
-    assert cursor.tokens == (4,)
-    cursor.take(logits(t5=0.25, t6=0.75))
-    assert cursor.tokens == ()
+    given = [cursor.tokens]
+    for row in (logits(t1=0.2, t2=0.3, t11=0.5), logits(t3=0.1, t4=0.8), logits(t5=0.25, t6=0.75)):
+        cursor.take(row)
+        given.append(cursor.tokens)
+    assert given == [(9, 8), (2, 7), (4,), ()]
     assert [choice.chosen for choice in cursor.choices] == ["bad", "A2"]
     assert cursor.text() == "judgement bad place A2"
 

@@ -25,6 +25,7 @@ TOP = set(
 HOMES = {
     "PIL": {"composite", "outputs.annotation"},
     "cv2": {"capture"},
+    "gguf": {"engine.llama"},
     "llama_cpp": {"engine.llama"},
     "pymodbus": {"outputs.modbus_server", "plc_client"},
     "rich": {"demo", "tables"},

@@ -1,7 +1,6 @@
 """From answers to a judgement: OK is the last branch, never the default."""
 
 import itertools
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -68,7 +67,7 @@ def asked(recipe: Recipe, **special: tuple[float, float, float, str]) -> tuple[R
         pin = query.query_id.split("/")[1]
         passed, defective, undecidable, mode = special.get(pin, (0.99, 0.01, 0.0, "none"))
         answers.append(pin_answer(query.query_id, passed, defective, undecidable, mode))
-    return looked.regions(job(recipe), tuple(answers), 5.0)
+    return looked.regions(tuple(answers), 5.0)
 
 
 def test_all_pins_passed_is_ok_with_the_full_count(recipe: Recipe) -> None:
@@ -112,7 +111,7 @@ def test_one_unsure_pin_makes_the_part_not_decidable(
 def test_a_pin_that_was_not_answered_makes_the_part_undefined(recipe: Recipe) -> None:
     looked = inspection(recipe)
     answers = [pin_answer(query.query_id, 0.99, 0.01) for query in looked.queries(job(recipe))][:-1]
-    judgement = judge(recipe, job(recipe), looked.regions(job(recipe), answers, 1.0), None)
+    judgement = judge(recipe, job(recipe), looked.regions(answers, 1.0), None)
     assert (judgement.evaluation, judgement.reason) == (Evaluation.UNDEFINED, Reason.WRONG_ANSWER_FORM)
 
 
@@ -120,7 +119,7 @@ def test_an_answer_outside_the_form_is_never_ok(recipe: Recipe) -> None:
     looked = inspection(recipe)
     answers = [pin_answer(query.query_id, 0.99, 0.01) for query in looked.queries(job(recipe))]
     broken = Answer(query_id=answers[0].query_id, choices=answers[0].choices, text="It is fine.")
-    reports = looked.regions(job(recipe), [broken, *answers[1:]], 1.0)
+    reports = looked.regions([broken, *answers[1:]], 1.0)
     assert judge(recipe, job(recipe), reports, None).evaluation is not Evaluation.OK
 
 
@@ -193,6 +192,6 @@ def test_asked_by_report_the_model_must_agree_with_itself(
 ) -> None:
     looked = inspection(recipe, ask="report")
     region = recipe.file.regions[0].region_id
-    reports = looked.regions(job(recipe), [report_answer(region, count, passed, mode, position)], 1.0)
+    reports = looked.regions([report_answer(region, count, passed, mode, position)], 1.0)
     assert judge(recipe, job(recipe), reports, None).evaluation is evaluation
     assert len(looked.queries(job(recipe))[0].pictures) == recipe.file.report.images
