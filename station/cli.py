@@ -239,10 +239,10 @@ def print_plc_map(
     form: Annotated[MapFormat, typer.Option("--format", help="Markdown, CSV or Structured Text.")] = MapFormat.MD,
 ) -> None:
     """Print the PLC's register map."""
-    from station.outputs import plc_export, plc_map
+    from station.outputs import plc_document, plc_export
 
     forms = {
-        MapFormat.MD: plc_map.markdown,
+        MapFormat.MD: plc_document.markdown,
         MapFormat.CSV: plc_export.as_csv,
         MapFormat.ST: plc_export.as_structured_text,
     }

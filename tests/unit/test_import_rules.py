@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 PURE = set(
     "__init__ records errors messages recipe settings expectation manifest report judge composite inspection"
     " verdict_json complaints engine engine.base engine.frames outputs outputs.base outputs.plc_map outputs.plc_state"
-    " outputs.plc_export"
+    " outputs.plc_export outputs.plc_document outputs.plc_control outputs.handshake outputs.plc_rules worker.pairing"
     " capture worker finding json_text".split()
 )
 SERVICES = {"capture.service", "worker.service"}
@@ -27,7 +27,7 @@ HOMES = {
     "cv2": {"capture"},
     "gguf": {"engine.llama"},
     "llama_cpp": {"engine.llama"},
-    "pymodbus": {"outputs.modbus_server", "plc_client"},
+    "pymodbus": {"outputs.modbus_server", "outputs.modbus_guard", "outputs.modbus_client", "plc_client", "plc_simulator"},
     "rich": {"demo", "tables"},
     "sdnotify": {"supervisor_notify"},
     "sqlite3": {"worker.journal", "journal_reader"},
