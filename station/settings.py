@@ -47,6 +47,17 @@ QueueEndpoint = Annotated[str, AfterValidator(_checked_queue_endpoint)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
+def _checked_network(network: str) -> str:
+    try:
+        ipaddress.ip_network(network)
+    except ValueError:
+        raise ValueError("expected an address or a network, as 192.168.1.10 or 192.168.1.0/24") from None
+    return network
+
+
+Network = Annotated[str, AfterValidator(_checked_network)]
+
+
 class Section(BaseModel):
     """Base of all sections: unknown keys refused, frozen."""
 
@@ -102,6 +113,10 @@ class ModbusServerSettings(Section):
     enabled: bool = True
     host: str = Field(default="127.0.0.1", min_length=1, max_length=255)
     port: Port = 5020
+    mode: Literal["free_running", "triggered"] = "free_running"
+    picture_window_ms: int = Field(default=500, ge=20, le=10_000)
+    allow: tuple[Network, ...] = ()
+    """Empty: every address."""
 
 
 class PublisherSettings(Section):

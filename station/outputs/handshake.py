@@ -81,7 +81,7 @@ class Event(enum.Enum):
     ACK_RISE = "ResultsAck 0 to 1"
     ACK_FALL = "ResultsAck 1 to 0"
     RESULTS_CLEAR = "the PLC wants no result of before"
-    PASS_WITHDRAWN = "the OK shown holds no longer"
+    OK_WITHDRAWN = "the OK shown holds no longer"
     NEXT = "a result waits"
 
     USER_DATA_RISE = "SetUserData 0 to 1"
@@ -183,7 +183,7 @@ RESULTS = {
         ACK_RISE=Step(R.EMPTY),
         ACK_FALL=Step(R.EMPTY),
         RESULTS_CLEAR=Step(R.EMPTY, Act.HIDE),
-        PASS_WITHDRAWN=Step(R.EMPTY),
+        OK_WITHDRAWN=Step(R.EMPTY),
         NEXT=Step(R.SHOWN, Act.SHOW_NEXT),
     ),
     **_row(
@@ -193,7 +193,7 @@ RESULTS = {
         ACK_RISE=Step(R.ACKED, Act.HIDE),
         ACK_FALL=Step(R.SHOWN),
         RESULTS_CLEAR=Step(R.EMPTY, Act.HIDE),
-        PASS_WITHDRAWN=Step(R.EMPTY, Act.HIDE),
+        OK_WITHDRAWN=Step(R.EMPTY, Act.HIDE),
         NEXT=Step(R.SHOWN),
     ),
     **_row(
@@ -203,7 +203,7 @@ RESULTS = {
         ACK_RISE=Step(R.ACKED),
         ACK_FALL=Step(R.EMPTY),
         RESULTS_CLEAR=Step(R.EMPTY, Act.HIDE),
-        PASS_WITHDRAWN=Step(R.ACKED),
+        OK_WITHDRAWN=Step(R.ACKED),
         NEXT=Step(R.ACKED),
     ),
 }
@@ -482,9 +482,7 @@ def _triggered(before: Handshake, now_ns: int) -> Outcome:
     after = _step(before, Event.TRIGGER_RISE if usable else Event.TRIGGER_REFUSED)
     if after.acquisition_id == before.acquisition_id:
         return Outcome(after)
-    taken = TriggerTaken(
-        trigger=after.open_triggers[-1], taken_ns=now_ns, window_ms=before.control.inspect_window
-    )
+    taken = TriggerTaken(trigger=after.open_triggers[-1], taken_ns=now_ns, window_ms=before.control.inspect_window)
     return Outcome(after, (taken,))
 
 
@@ -561,7 +559,7 @@ def _settled(before: Handshake) -> Handshake:
         left = tuple(verdict for verdict in after.waiting if not plc_state.is_pass(verdict))
         after = msgspec.structs.replace(after, waiting=left)
         if had_pass:
-            after = _step(after, Event.PASS_WITHDRAWN)
+            after = _step(after, Event.OK_WITHDRAWN)
     if after.waiting:
         after = _step(after, Event.NEXT)
     return _step(after, Event.OPEN if _may_trigger(after) else Event.SHUT)

@@ -11,7 +11,7 @@ import logging
 import socket
 import time
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 from pymodbus.server import ModbusTcpServer
 from pymodbus.server.requesthandler import ServerRequestHandler
@@ -51,14 +51,16 @@ class _Connection(ServerRequestHandler):
 class GuardedServer(ModbusTcpServer):
     """A Modbus TCP server for the addresses in `allow`; empty: for all."""
 
-    def __init__(self, device: SimDevice, address: tuple[str, int], allow: Sequence[str], complaints: Complaints) -> None:
+    def __init__(
+        self, device: SimDevice, address: tuple[str, int], allow: Sequence[str], complaints: Complaints
+    ) -> None:
         super().__init__(device, address=address)
         self._allow = [ipaddress.ip_network(network) for network in allow]
         self._complaints = complaints
 
     def callback_new_connection(self) -> ServerRequestHandler:
         """Return what handles a new connection."""
-        return _Connection(self, None, None, None)
+        return _Connection(self, None, None, None)  # type: ignore[no-untyped-call] # pymodbus left out the annotations
 
     def admit(self, connection: _Connection) -> None:
         """Close the connection if its address is not allowed, or another one if there are too many."""
@@ -85,20 +87,20 @@ class GuardedServer(ModbusTcpServer):
         return not self._allow or any(mapped in network for network in self._allow)
 
 
-def _socket_of(connection: _Connection) -> socket.socket | None:
-    transport = connection.transport
-    return transport.get_extra_info("socket") if transport else None
+def _told(connection: _Connection, what: str) -> Any:
+    """Return what asyncio knows of the connection; None when it is closed."""
+    transport: asyncio.BaseTransport | None = connection.transport
+    return None if transport is None else transport.get_extra_info(what)
 
 
 def _address(connection: _Connection) -> str:
-    transport = connection.transport
-    peer = transport.get_extra_info("peername") if transport else None
+    peer = _told(connection, "peername")
     return str(peer[0]) if peer else "?"
 
 
 def _watch(connection: _Connection) -> None:
     """Make the system notice a peer that vanished."""
-    peer = _socket_of(connection)
+    peer = _told(connection, "socket")
     if peer is not None:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)

@@ -1,4 +1,4 @@
-"""Output to the PLC: a Modbus TCP server with the control and status blocks of `plc_map` and the handshake between them.
+"""Output to the PLC: a Modbus TCP server with the blocks of `plc_map` and the handshake between them.
 
 Two threads: the worker's tells verdicts and heartbeats, the server's takes what the PLC writes, so that a trigger is
 acknowledged at once. Each holds one lock for one step of the pure `handshake` and its 64 words; neither waits for a
@@ -111,7 +111,13 @@ class _Exchange:
                 os.eventfd_write(self.event_fd, 1)
 
     async def on_request(
-        self, code: int, start: int, address: int, count: int, registers: list[int], values: list[int] | None
+        self,
+        code: int,
+        start: int,
+        address: int,
+        count: int,
+        registers: list[int],
+        values: list[int] | list[bool] | None,
     ) -> ExcCodes | None:
         """Bring the registers up to date before pymodbus reads them; take in a write of the control block."""
         if values is None and code in _READ_CODES | _WRITE_CODES:

@@ -8,6 +8,7 @@ later release will serve has its place already and reads 0. A register never mov
 import enum
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from station.outputs.plc_control import Control
 from station.outputs.plc_state import FaultCode, OfflineReason, PlcState, is_pass
@@ -178,7 +179,7 @@ def encode_control(control: Control) -> list[int]:
 
 def decode_control(words: Sequence[int]) -> Control:
     """Return what the PLC wants, from the 32 words as they are now."""
-    values = {
+    values: dict[str, Any] = {
         _snake(field.name): bool(_get(words, field)) if field.type is Type.BIT else _get(words, field)
         for field in CONTROL
         if field.type is not Type.TEXT

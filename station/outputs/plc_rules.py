@@ -95,7 +95,7 @@ def scan(program: Program, words: Sequence[int] | None, part: Part | None, now_m
         case Step.RESET:
             return Scan(_reset(program, shown))
         case Step.IDLE:
-            return Scan(_idle(program, shown, part, now_ms))
+            return Scan(_idle(program, part, now_ms))
         case Step.ACK:
             return Scan(_acking(program, shown, now_ms))
     if now_ms - program.started_ms >= program.window_ms:
@@ -164,7 +164,7 @@ def _reset(program: Program, shown: dict[str, int] | None) -> Program:
     return msgspec.structs.replace(program, step=Step.IDLE, control=control, reset_beat=None)
 
 
-def _idle(program: Program, shown: dict[str, int] | None, part: Part | None, now_ms: int) -> Program:
+def _idle(program: Program, part: Part | None, now_ms: int) -> Program:
     if part is None:
         return program
     trigger_id = program.last_trigger_id % 0xFFFF + 1

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from station.engine.base import Query
-from station.records import Job, Timing
+from station.records import Job, Timing, TriggerRef
 
 
 @dataclass
@@ -18,6 +18,10 @@ class Pending:
     """What the engine is asked; empty when it is not needed."""
     asked_ns: int | None = None
     """When the engine got the queries; None before, and again after it died over them."""
+    trigger: TriggerRef | None = None
+    """The PLC's trigger that its picture belongs to."""
+    is_check: bool = False
+    """The golden picture, looked at because the PLC asked: no part, no verdict."""
     deaths: int = 0
     """How often the engine died over this job."""
 

@@ -4,6 +4,7 @@ Holds the pure `Pairing` and tells the `TriggerSource` what the PLC should see. 
 """
 
 import uuid
+from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -19,13 +20,16 @@ NO_PICTURE = ImageRef(name="(no picture)", sha256=sha256(b"").hexdigest(), size_
 
 
 class Triggers:
-    """All triggers of the PLC that have no answer yet."""
+    """All triggers of the PLC that have no answer yet, and its commands; while free running only these."""
 
-    def __init__(self, source: TriggerSource, picture_window_ms: int, recipe: Recipe) -> None:
+    def __init__(
+        self, source: TriggerSource, picture_window_ms: int, recipe: Recipe, *, is_free_running: bool = False
+    ) -> None:
         self._source = source
+        self._is_free_running = is_free_running
         self._recipe = recipe
         self._pairing = Pairing(picture_window_ms)
-        self._told: set[str] = set()
+        self._told: deque[str] = deque(maxlen=256)
 
     @property
     def event_fd(self) -> int:
@@ -51,10 +55,13 @@ class Triggers:
 
     def see(self, sighting: Sighting) -> None:
         """Take in that capture has a picture, before its job is made."""
-        self._fate(sighting.job_id, sighting.sha256, sighting.captured_ns)
+        if not self._is_free_running:
+            self._fate(sighting.job_id, sighting.sha256, sighting.captured_ns)
 
-    def fate(self, job: Job) -> TriggerRef | Failure:
-        """Return the trigger that this job's picture belongs to, or why there is none."""
+    def fate(self, job: Job) -> TriggerRef | Failure | None:
+        """Return the trigger that this job's picture belongs to, or why there is none; None while free running."""
+        if self._is_free_running:
+            return None
         fate = self._fate(job.job_id, job.image.sha256, job.captured_ns)
         if isinstance(fate, TriggerRef) and job.failure is None:
             self._source.picture_came(fate.acquisition_id)
@@ -83,7 +90,7 @@ class Triggers:
     def _fate(self, job_id: str, picture_sha256: str, captured_ns: int | None) -> TriggerRef | Failure:
         fate = self._pairing.picture(job_id, picture_sha256, captured_ns)
         if isinstance(fate, Failure) and job_id not in self._told:
-            self._told.add(job_id)
+            self._told.append(job_id)
             self._source.mismatched()
         return fate
 
