@@ -14,6 +14,7 @@ from station.capture.crop import golden_crops
 from station.capture.service import CaptureService
 from station.engine.frames import EngineSpec
 from station.inspection import Inspection
+from station.journal_reader import JournalReader
 from station.judge import judge
 from station.manifest import load_manifest
 from station.outputs.archive import ArchiveOutput
@@ -28,6 +29,7 @@ from station.supervisor_notify import ServiceNotifier
 from station.watch import Position, Watch
 from station.worker.engine_host import EngineHost
 from station.worker.journal import Journal
+from station.worker.pairing import REMEMBERED_PICTURES
 from station.worker.queue import JobQueue
 from station.worker.service import WorkerService
 from station.worker.triggers import Triggers
@@ -135,7 +137,15 @@ def _triggers(settings: Settings, recipe: Recipe, outputs: list[Output]) -> Trig
     source = next((output for output in outputs if isinstance(output, ModbusServerOutput)), None)
     if source is None:
         return None
-    return Triggers(source, modbus.picture_window_ms, recipe, is_free_running=modbus.mode == "free_running")
+    journal = settings.journal.path
+    last = JournalReader(journal).last(REMEMBERED_PICTURES) if journal.exists() else []
+    return Triggers(
+        source,
+        modbus.picture_window_ms,
+        recipe,
+        is_free_running=modbus.mode == "free_running",
+        known=[verdict.image.sha256 for verdict in reversed(last)],
+    )
 
 
 def _golden_job(recipe: Recipe, crops: dict[str, RegionCrop]) -> Job:

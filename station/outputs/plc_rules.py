@@ -206,7 +206,7 @@ def _result(program: Program, shown: dict[str, int], now_ms: int) -> Scan:
     acked = _with(program, results_ack=True)
     if why and shown["TriggerId"] != program.control.trigger_id:  # of another part: taken, not used
         return _late(program, why)
-    done = msgspec.structs.replace(acked, step=Step.ACK, late=0, started_ms=now_ms)
+    done = msgspec.structs.replace(acked, step=Step.ACK, late=0)
     return Scan(done, Acted(trigger_id=program.control.trigger_id, accepted=not why, why=why))
 
 

@@ -8,6 +8,7 @@ when the window is over, after trouble not before two more windows have passed, 
 
 import enum
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from station.records import Failure, Reason, TriggerRef
@@ -46,10 +47,11 @@ class Pair:
 class Pairing:
     """The triggers without an answer, and what is known of the last pictures."""
 
-    def __init__(self, window_ms: int) -> None:
+    def __init__(self, window_ms: int, known: Iterable[str] = ()) -> None:
+        """`known`: hashes of the pictures judged last, so that a frozen camera is found after a restart too."""
         self._window_ns = window_ms * 1_000_000
         self._pairs: list[Pair] = []
-        self._hashes: deque[str] = deque(maxlen=REMEMBERED_PICTURES)
+        self._hashes: deque[str] = deque(known, maxlen=REMEMBERED_PICTURES)
         self._fates: dict[str, TriggerRef | Failure] = {}
         self._reopen: list[tuple[int, TriggerRef]] = []
 

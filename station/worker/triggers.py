@@ -5,7 +5,7 @@ Holds the pure `Pairing` and tells the `TriggerSource` what the PLC should see. 
 
 import uuid
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
 
@@ -23,12 +23,18 @@ class Triggers:
     """All triggers of the PLC that have no answer yet, and its commands; while free running only these."""
 
     def __init__(
-        self, source: TriggerSource, picture_window_ms: int, recipe: Recipe, *, is_free_running: bool = False
+        self,
+        source: TriggerSource,
+        picture_window_ms: int,
+        recipe: Recipe,
+        *,
+        is_free_running: bool = False,
+        known: Iterable[str] = (),
     ) -> None:
         self._source = source
         self._is_free_running = is_free_running
         self._recipe = recipe
-        self._pairing = Pairing(picture_window_ms)
+        self._pairing = Pairing(picture_window_ms, known)
         self._told: deque[str] = deque(maxlen=256)
 
     @property

@@ -19,7 +19,7 @@ PURE = set(
 )
 SERVICES = {"capture.service", "worker.service"}
 TOP = set(
-    "__main__ cli wiring processes check check_places demo demo_station inspect_pictures status trace tables".split()
+    "__main__ cli wiring plc_simulator plc_sim_table processes check check_places demo demo_station inspect_pictures status trace tables".split()
 )
 
 HOMES = {
