@@ -9,6 +9,7 @@ import enum
 import random
 import time
 from collections.abc import Callable
+from typing import Self
 
 import msgspec
 from pymodbus.client import ModbusTcpClient
@@ -37,7 +38,7 @@ class Misbehaviour(enum.StrEnum):
 
 
 class PlcSimulator:
-    """One PLC. `fire` is called once for each trigger that the station took, with the part's number; a context manager."""
+    """One PLC; a context manager. `fire` is called once for each trigger that the station took, with the part's number."""
 
     def __init__(
         self,
@@ -62,7 +63,7 @@ class PlcSimulator:
         self.scans = 0
         self.restarts = 0
 
-    def __enter__(self) -> "PlcSimulator":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:

@@ -14,12 +14,13 @@ ROOT = Path(__file__).parents[2]
 PURE = set(
     "__init__ records errors messages recipe settings expectation manifest report judge composite inspection"
     " verdict_json complaints engine engine.base engine.frames outputs outputs.base outputs.plc_map outputs.plc_state"
-    " outputs.plc_export outputs.plc_document outputs.plc_control outputs.handshake outputs.plc_rules worker.pairing"
-    " capture worker finding json_text".split()
+    " outputs.plc_export outputs.plc_document outputs.plc_control outputs.handshake outputs.plc_rules"
+    " outputs.plc_client_block capture worker worker.pairing finding json_text".split()
 )
 SERVICES = {"capture.service", "worker.service"}
 TOP = set(
-    "__main__ cli wiring plc_simulator plc_sim_table processes check check_places demo demo_station inspect_pictures status trace tables".split()
+    "__main__ cli wiring processes check check_places demo demo_station inspect_pictures status trace tables"
+    " plc_simulator plc_sim".split()
 )
 
 HOMES = {
@@ -34,7 +35,7 @@ HOMES = {
         "plc_client",
         "plc_simulator",
     },
-    "rich": {"demo", "tables"},
+    "rich": {"demo", "tables", "plc_sim"},
     "sdnotify": {"supervisor_notify"},
     "sqlite3": {"worker.journal", "journal_reader"},
     "typer": {"cli"},
