@@ -44,6 +44,17 @@ class MapFormat(StrEnum):
     ST = "st"
 
 
+class PlcFault(StrEnum):
+    """What `plc-sim` can do wrong; the values of `plc_simulator.Misbehaviour`."""
+
+    NONE = "none"
+    DOUBLE_TRIGGER = "double-trigger"
+    NO_ACK = "no-ack"
+    LATE_ACK = "late-ack"
+    HEARTBEAT_LOST = "heartbeat-lost"
+    RESTART = "restart"
+
+
 def main() -> int:
     """Run the command line and return the exit code."""
     try:
@@ -247,6 +258,39 @@ def print_plc_map(
         MapFormat.ST: plc_export.as_structured_text,
     }
     typer.echo(forms[form]().rstrip("\n"))
+
+
+@app.command("plc-sim", epilog="Example: station plc-sim --pictures calibration/demo --parts 5 --misbehave no-ack")
+def simulate_plc(
+    config: Config = CONFIG,
+    parts: Annotated[int, typer.Option(min=1, help="End after so many parts.")] = 10,
+    window: Annotated[int, typer.Option(min=50, max=60_000, metavar="MS", help="Inspect window of a part.")] = 5_000,
+    pictures: Annotated[Path | None, typer.Option(help="Stands for the camera: one picture for each trigger.")] = None,
+    misbehave: Annotated[PlcFault, typer.Option(help="What the PLC does wrong.")] = PlcFault.NONE,
+    accept_simulated: Annotated[bool, typer.Option(help="Pass parts that were judged without a model.")] = False,
+    log: Annotated[Path | None, typer.Option(metavar="FILE", help="Append each act as a line of JSON.")] = None,
+) -> None:
+    """Be the PLC of a running, triggered station, and show it live.
+
+    Acts by the rules of the shipped function block. Exit code 1 if the line had to stop.
+    """
+    from station.plc_sim import run as simulate
+    from station.plc_simulator import Misbehaviour
+    from station.tables import console
+
+    _quiet()
+    acts = simulate(
+        _settings(config),
+        parts=parts,
+        window_ms=window,
+        pictures=pictures,
+        misbehaviour=Misbehaviour(misbehave.value),
+        accepts_simulated=accept_simulated,
+        log=log,
+        console=console(),
+    )
+    if len(acts) < parts:
+        raise typer.Exit(FAILED)
 
 
 def _settings(config: Path) -> "Settings":

@@ -38,7 +38,7 @@ class Misbehaviour(enum.StrEnum):
 
 
 class PlcSimulator:
-    """One PLC; a context manager. `fire` is called once for each trigger that the station took, with the part's number."""
+    """One PLC; a context manager. `fire` is called with the part's number for each trigger that the station took."""
 
     def __init__(
         self,

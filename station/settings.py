@@ -119,6 +119,26 @@ class ModbusServerSettings(Section):
     """Empty: every address."""
 
 
+class ModbusClientSettings(Section):
+    """A PLC or remote I/O coupler that the station writes to."""
+
+    enabled: bool = False
+    kind: Literal["plc", "coupler"] = "plc"
+    host: str = Field(default="192.168.1.10", min_length=1, max_length=255)
+    port: Port = 502
+    unit_id: int = Field(default=1, ge=0, le=255)
+    address: int = Field(default=0, ge=0, le=65_520)
+    valid_for_ms: int = Field(default=1_000, ge=50, le=60_000)
+    watchdog_register: int = Field(default=0, ge=0, le=65_535)
+    watchdog_value: int = Field(default=0, ge=0, le=65_535)
+
+    @model_validator(mode="after")
+    def _armed(self) -> Self:
+        if self.kind == "coupler" and not self.watchdog_value:
+            raise ValueError("a coupler needs watchdog_register and watchdog_value: else its outputs stay on for ever")
+        return self
+
+
 class PublisherSettings(Section):
     """The verdict stream: a ZeroMQ PUB socket and its snapshot socket."""
 
@@ -144,6 +164,7 @@ class OutputsSettings(Section):
     """Where verdicts go after the journal has them."""
 
     modbus_server: ModbusServerSettings = ModbusServerSettings()
+    modbus_client: ModbusClientSettings = ModbusClientSettings()
     publisher: PublisherSettings = PublisherSettings()
     archive: ArchiveSettings = ArchiveSettings()
 

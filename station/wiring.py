@@ -19,6 +19,7 @@ from station.judge import judge
 from station.manifest import load_manifest
 from station.outputs.archive import ArchiveOutput
 from station.outputs.base import Output
+from station.outputs.modbus_client import ModbusClientOutput, Target
 from station.outputs.modbus_server import ModbusServerOutput
 from station.outputs.publisher import PublisherOutput
 from station.recipe import Recipe
@@ -94,14 +95,16 @@ def _worker(settings: Settings, recipe: Recipe, context: Context) -> WorkerServi
         notifier=ServiceNotifier(),
         triggers=_triggers(settings, recipe, outputs),
         golden=_golden_job(recipe, golden),
+        may_be_ready=lambda: all(output.is_armed for output in outputs if isinstance(output, ModbusClientOutput)),
     )
 
 
 def _outputs(settings: Settings, recipe: Recipe, context: Context, journal: Journal) -> list[Output]:
     """Return the enabled outputs in the order in which they are told: the PLC first."""
     outputs: list[Output] = []
-    modbus, publisher, archive = (
+    modbus, client, publisher, archive = (
         settings.outputs.modbus_server,
+        settings.outputs.modbus_client,
         settings.outputs.publisher,
         settings.outputs.archive,
     )
@@ -115,6 +118,18 @@ def _outputs(settings: Settings, recipe: Recipe, context: Context, journal: Jour
                 recipe_sha256=recipe.sha256,
             )
         )
+    if client.enabled:
+        target = Target(
+            host=client.host,
+            port=client.port,
+            unit_id=client.unit_id,
+            is_coupler=client.kind == "coupler",
+            register=client.address,
+            valid_for_ms=client.valid_for_ms,
+            watchdog_register=client.watchdog_register,
+            watchdog_value=client.watchdog_value,
+        )
+        outputs.append(ModbusClientOutput(target))
     if publisher.enabled:
         outputs.append(
             PublisherOutput(

@@ -71,13 +71,16 @@ def test_no_picture_is_a_reject_with_fault_23_and_a_row_in_the_journal(station: 
 
 def test_two_pictures_are_a_reject_and_neither_is_the_parts(station: TriggeredStation) -> None:
     with station.plc() as plc:
-        plc._fire = lambda part: [station.picture(f"{part}-{n}") for n in "ab"] and None
+        plc._fire = lambda part: _two_pictures(station, part)
         assert not decide(plc).accepted
-    reasons = {
-        verdict.reason for verdict in wait_until(lambda: len(station.shown.verdicts) == 3 and station.shown.verdicts)
-    }
-    assert reasons == {Reason.TOO_MANY_PICTURES}
+    wait_until(lambda: len(station.shown.verdicts) == 3)
+    assert {verdict.reason for verdict in station.shown.verdicts} == {Reason.TOO_MANY_PICTURES}
     assert [verdict.trigger is None for verdict in station.shown.verdicts].count(True) == 2
+
+
+def _two_pictures(station: TriggeredStation, part: int) -> None:
+    for name in "ab":
+        station.picture(f"{part}-{name}")
 
 
 def test_an_old_picture_is_never_used_for_the_new_part(station: TriggeredStation) -> None:
@@ -135,6 +138,6 @@ def test_the_golden_check_runs_the_golden_picture_and_leaves_no_row(station: Tri
         scan_until(plc, "TriggerReady")
         order = Control(command_code=CommandCode.RUN_GOLDEN_CHECK, execute_command=True, plc_heartbeat=9)
         plc._client.write_registers(0, encode_control(order))
-        plc._write = lambda _control: None  # type: ignore[method-assign]
+        plc._write = lambda _control: None  # type: ignore[assignment,method-assign,misc]
         scan_until(plc, "CommandCompleted")
     assert JournalReader(tmp_path / "journal.sqlite").last(10) == []
