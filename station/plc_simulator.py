@@ -130,7 +130,7 @@ class PlcSimulator:
             if not self._client.connected and not self._client.connect():  # type: ignore[no-untyped-call]
                 return None
             reply = self._client.read_input_registers(0, count=plc_map.WORDS)
-        except ModbusException:
+        except (ModbusException, OSError):  # a reset comes through pymodbus as it is
             self._client.close()  # type: ignore[no-untyped-call]
             return None
         return None if reply.isError() else list(reply.registers)
@@ -140,5 +140,5 @@ class PlcSimulator:
             return
         try:
             self._client.write_registers(0, plc_map.encode_control(control))
-        except ModbusException:
+        except (ModbusException, OSError):  # a reset comes through pymodbus as it is
             self._client.close()  # type: ignore[no-untyped-call]

@@ -62,6 +62,7 @@ def as_structured_text() -> str:
         heartbeat_ms=plc_rules.HEARTBEAT_TIMEOUT_MS,
         beat_ms=plc_rules.PLC_BEAT_MS,
         late=plc_rules.LATE_IN_A_ROW,
+        faults=" OR ".join(f"(Status.FaultCode = {fault.value})" for fault in plc_rules.CLEARED_FAULTS),
         **{step.name: step.value for step in Step},
     )
 
@@ -190,6 +191,9 @@ ELSE
             HasAcked := FALSE;
             MayLeave := FALSE;
             Step := {SERIAL};
+        ELSIF ReadOk AND ({faults}) THEN (* was rejected; ends with ClearFault *)
+            Step := {RESET};
+            ResetBegun := FALSE;
         END_IF;
     {SERIAL}:
         IF ReadOk THEN

@@ -13,6 +13,7 @@ import msgspec
 
 from station.outputs import plc_map
 from station.outputs.plc_control import Control
+from station.outputs.plc_state import FaultCode
 from station.records import Record
 
 HEARTBEAT_TIMEOUT_MS = 600
@@ -20,6 +21,10 @@ HEARTBEAT_TIMEOUT_MS = 600
 PLC_BEAT_MS = 200
 LATE_IN_A_ROW = 3
 """So many parts without an answer of their own, and the line stops."""
+
+
+CLEARED_FAULTS = (FaultCode.IMAGE_TRIGGER_MISMATCH, FaultCode.RESULT_BUFFER_OVERRUN)
+"""What ClearFault ends; the parts concerned were rejected."""
 
 
 class Step(enum.IntEnum):
@@ -95,7 +100,7 @@ def scan(program: Program, words: Sequence[int] | None, part: Part | None, now_m
         case Step.RESET:
             return Scan(_reset(program, shown))
         case Step.IDLE:
-            return Scan(_idle(program, part, now_ms))
+            return Scan(_idle(program, shown, part, now_ms))
         case Step.ACK:
             return Scan(_acking(program, shown, now_ms))
     if now_ms - program.started_ms >= program.window_ms:
@@ -164,9 +169,10 @@ def _reset(program: Program, shown: dict[str, int] | None) -> Program:
     return msgspec.structs.replace(program, step=Step.IDLE, control=control, reset_beat=None)
 
 
-def _idle(program: Program, part: Part | None, now_ms: int) -> Program:
+def _idle(program: Program, shown: dict[str, int] | None, part: Part | None, now_ms: int) -> Program:
+    """Wait for a part; meanwhile clear what keeps the station from taking triggers."""
     if part is None:
-        return program
+        return _begin_reset(program) if shown is not None and shown["FaultCode"] in CLEARED_FAULTS else program
     trigger_id = program.last_trigger_id % 0xFFFF + 1
     return msgspec.structs.replace(
         _with(program, trigger_id=trigger_id, serial=part.serial, set_user_data=bool(part.serial)),

@@ -9,7 +9,7 @@ import pytest
 from station.outputs import modbus_client, plc_client_block
 from station.outputs.modbus_client import ModbusClientOutput, Target
 from station.outputs.plc_client_block import StatusBit, VerdictCode, crc16
-from station.records import Evaluation, Reason
+from station.records import Evaluation, Reason, Verdict
 from tests.modbus_target import ModbusTarget
 from tests.ports import free_port
 from tests.verdicts import make_job, make_verdict
@@ -57,13 +57,13 @@ def test_a_verdict_comes_as_one_whole_block() -> None:
         (make_verdict(1, Evaluation.UNDEFINED, reason=Reason.ENGINE_FAILED), VerdictCode.ERROR),
     ],
 )
-def test_only_a_pass_is_good(verdict: object, code: VerdictCode) -> None:
+def test_only_a_pass_is_good(verdict: Verdict, code: VerdictCode) -> None:
     report = plc_client_block.Report(
         heartbeat=1,
         status=StatusBit.READY,
         verdict=verdict,
         age_ms=0,
-        valid_for_ms=100,  # type: ignore[arg-type]
+        valid_for_ms=100,
     )
     assert plc_client_block.encode(report)[7] == code
 
@@ -74,7 +74,7 @@ def test_what_got_too_old_is_late_and_never_good() -> None:
         client.send(make_verdict(1), JOB)
         wait_until(lambda: client.complaints.counts["away"] >= 2)
         with ModbusTarget(port) as plc:
-            wait_until(lambda: plc.blocks() and client.heartbeat(ready=True, last_seq=1) is None)
+            wait_until(plc.blocks)
             assert {block[7] for block in plc.blocks()} == {VerdictCode.LATE}
 
 

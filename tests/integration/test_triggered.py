@@ -138,6 +138,6 @@ def test_the_golden_check_runs_the_golden_picture_and_leaves_no_row(station: Tri
         scan_until(plc, "TriggerReady")
         order = Control(command_code=CommandCode.RUN_GOLDEN_CHECK, execute_command=True, plc_heartbeat=9)
         plc._client.write_registers(0, encode_control(order))
-        plc._write = lambda _control: None  # type: ignore[assignment,method-assign,misc]
+        plc._write = lambda _control: None  # type: ignore[assignment,method-assign]
         scan_until(plc, "CommandCompleted")
     assert JournalReader(tmp_path / "journal.sqlite").last(10) == []
