@@ -20,6 +20,8 @@ from pymodbus.simulator import SimDevice
 from station.complaints import Complaints
 
 MAX_CONNECTIONS = 16
+MAX_WAITING_BYTES = 260
+"""The longest Modbus TCP frame. A PLC that sends the next request before it has the answer is not served."""
 KEEPALIVE_S = 2
 """A peer that vanished without a word is noticed after about three times this."""
 
@@ -32,6 +34,7 @@ class _Connection(ServerRequestHandler):
     """One connection. `heard_s` is when it last said something."""
 
     heard_s = 0.0
+    is_refused = False
 
     def callback_connected(self) -> None:
         """Let the peer in, or not."""
@@ -39,13 +42,16 @@ class _Connection(ServerRequestHandler):
         self.heard_s = time.monotonic()
         cast(GuardedServer, self.server).admit(self)
 
-    def callback_data(self, data: bytes, addr: tuple[object, ...] | None = None) -> int:
+    def data_received(self, data: bytes) -> None:
         """Take in what came; end the connection if it is not Modbus TCP."""
         self.heard_s = time.monotonic()
-        if len(data) >= 4 and data[2:4] != b"\0\0":
+        whole = self.recv_buffer + data
+        if self.is_refused:
+            return
+        if len(whole) > MAX_WAITING_BYTES or whole[2:4].strip(b"\0"):
             cast(GuardedServer, self.server).refuse(self, "no Modbus", "sends what is no Modbus TCP")
-            return len(data)
-        return int(super().callback_data(data, addr))
+            return
+        super().data_received(data)
 
 
 class GuardedServer(ModbusTcpServer):
@@ -75,6 +81,7 @@ class GuardedServer(ModbusTcpServer):
 
     def refuse(self, connection: _Connection, kind: str, why: str) -> None:
         """Close a connection and say why, now and then."""
+        connection.is_refused = True
         self._complaints.say(kind, f"Modbus: {_address(connection)} {why}.")
         asyncio.get_running_loop().call_soon(connection.close)
 
