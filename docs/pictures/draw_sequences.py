@@ -53,8 +53,8 @@ def svg(title: str, steps: list[tuple[str, str, str]]) -> str:
     """Return one diagram: PLC left, station right, time runs down, notes beside."""
     height = TOP + ROW * len(steps) + 24
     out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 960 {height}" width="960" height="{height}"'
-        ' font-family="DejaVu Sans, Arial, sans-serif" font-size="14">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 960 {height}" width="960" height="{height}">',
+        '<g font-family="DejaVu Sans, Arial, sans-serif" font-size="14">',
         f'<rect width="960" height="{height}" fill="#ffffff"/>',
         f'<text x="24" y="30" font-size="18" font-weight="bold" fill="{INK}">{title}</text>',
     ]
@@ -72,7 +72,7 @@ def svg(title: str, steps: list[tuple[str, str, str]]) -> str:
         out.append(f'<text x="{(LEFT + RIGHT) / 2}" y="{y - 7}" text-anchor="middle" fill="{colour}">{signal}</text>')
         out.append(f'<text x="24" y="{y + 5}" fill="{GREY}" font-size="13">{number + 1}</text>')
         out.append(f'<text x="{RIGHT + 20}" y="{y + 5}" fill="{GREY}" font-size="13">{note}</text>')
-    return "\n".join([*out, "</svg>", ""])
+    return "\n".join([*out, "</g></svg>", ""])
 
 
 def main() -> None:

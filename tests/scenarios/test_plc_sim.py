@@ -17,7 +17,7 @@ def test_the_simulator_runs_parts_and_logs_every_act(tmp_path: Path) -> None:
     for number in range(2):
         (pictures / f"{number}.png").write_bytes(encoded(draw_part(Pose(shift_x=number)), ".png"))
     log = tmp_path / "acts.jsonl"
-    options = ["plc-sim", "--config", config, "--accept-simulated", "--log", log]
+    options: list[str | Path] = ["plc-sim", "--config", config, "--accept-simulated", "--log", log]
     with RunningPaused(config):
         done = station([*options, "--parts", "2", "--pictures", pictures])
     assert done.returncode == 0, done.stderr
