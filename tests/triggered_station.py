@@ -3,7 +3,7 @@
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -71,7 +71,7 @@ class TriggeredStation:
         self._stop = threading.Event()
 
     @contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self, may_be_ready: Callable[[], bool] = lambda: True) -> Iterator[None]:
         """Run the worker, until the engine is ready and to the end of the block."""
         endpoint = f"ipc://{self._folder}/jobs.ipc"
         recipe = make_recipe(self._deadline_ms)
@@ -89,6 +89,7 @@ class TriggeredStation:
             notifier=ServiceNotifier(),
             triggers=Triggers(self.output, self._window_ms, recipe),
             golden=make_job("golden-check"),
+            may_be_ready=may_be_ready,
         )
         thread = threading.Thread(target=service.run, args=(self._stop,))
         self._stop.clear()
@@ -97,7 +98,7 @@ class TriggeredStation:
         self._dealer.linger = 0
         self._dealer.connect(endpoint)
         try:
-            wait_until(lambda: self.shown.ready)
+            wait_until(lambda: self.shown.ready or (service._engine.is_ready and not may_be_ready()))
             yield
         finally:
             self._stop.set()

@@ -141,3 +141,15 @@ def test_the_golden_check_runs_the_golden_picture_and_leaves_no_row(station: Tri
         plc._write = lambda _control: None  # type: ignore[assignment,method-assign]
         scan_until(plc, "CommandCompleted")
     assert JournalReader(tmp_path / "journal.sqlite").last(10) == []
+
+
+def test_a_station_whose_coupler_is_not_armed_is_never_online(tmp_path: Path) -> None:
+    armed: list[bool] = []
+    station = TriggeredStation(tmp_path)
+    with station.running(lambda: bool(armed)), station.plc() as plc:
+        for _ in range(20):
+            plc.scan(None)
+            time.sleep(0.02)
+        assert (plc.shown()["Online"], station.shown.ready) == (0, False)
+        armed.append(True)
+        scan_until(plc, "TriggerReady")
