@@ -9,16 +9,9 @@ import pytest
 from station.outputs import handshake
 from station.outputs.handshake import (
     BUFFERS,
-    TABLES,
-    Acquisition,
-    Act,
-    Command,
     CommandCode,
-    Event,
     Handshake,
-    Results,
     TriggerTaken,
-    UserData,
     beaten,
     judged,
     mismatched,
@@ -27,6 +20,17 @@ from station.outputs.handshake import (
     view,
     window_closed,
     written,
+)
+from station.outputs.handshake_tables import (
+    ACQUISITION,
+    TABLES,
+    Acquisition,
+    Act,
+    Command,
+    Event,
+    PlcLink,
+    Results,
+    UserData,
 )
 from station.outputs.plc_control import Control
 from station.outputs.plc_map import decode, encode
@@ -38,7 +42,7 @@ READY = Control(trigger_enable=True, buffer_results_enable=True, plc_heartbeat=1
 
 
 def test_every_pair_of_state_and_event_is_in_the_table() -> None:
-    for table, states in zip(TABLES, (Acquisition, Results, UserData, Command, handshake.PlcLink), strict=True):
+    for table, states in zip(TABLES, (Acquisition, Results, UserData, Command, PlcLink), strict=True):
         events = {event for _, event in table}
         assert set(table) == set(itertools.product(states, events))
         assert {step.then for step in table.values()} <= set(states)
@@ -50,7 +54,7 @@ def test_every_event_belongs_to_exactly_one_machine() -> None:
 
 
 def test_only_a_ready_station_takes_a_trigger() -> None:
-    taking = [cell for cell, step in handshake.ACQUISITION.items() if step.act is Act.TAKE]
+    taking = [cell for cell, step in ACQUISITION.items() if step.act is Act.TAKE]
     assert taking == [(Acquisition.READY, Event.TRIGGER_RISE)]
 
 
