@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
@@ -36,6 +37,8 @@ from station.recipe import Recipe
 from station.recipe_file import load_recipe
 from station.records import Job, RegionCrop
 
+Line = dict[str, Any]
+"""One part, or one row of the table, as it is written to JSON."""
 ASKS = ("pins", "report 1", "report 2")
 NEGATIVES = ("blank", "black", "saturated", "noise", "empty bench", "other product", "half out of view")
 BASELINE_PARTS = 1000
@@ -135,7 +138,7 @@ def draw_negative(rng: np.random.Generator, kind: str) -> draw_frames.Grey:
     noise = rng.standard_normal(shape, dtype=np.float32)
     flat = {"blank": rng.uniform(20, 235), "black": rng.uniform(0, 5), "saturated": rng.uniform(250, 255)}
     if kind in flat:
-        return np.clip(flat[kind] + rng.uniform(0, 3) * noise, 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(flat[kind] + rng.uniform(0, 3) * noise, 0, 255), np.uint8)
     if kind == "noise":
         return np.clip(128 + 60 * noise, 0, 255).astype(np.uint8)
     if kind == "empty bench":
@@ -163,9 +166,9 @@ def _part(number: int) -> dict[str, object]:
     return bench.part(number) if number >= 0 else bench.negative(-number - 1)
 
 
-def table(parts: list[dict], negatives: list[dict]) -> dict[str, object]:
+def table(parts: list[Line], negatives: list[Line]) -> dict[str, object]:
     """Return the accuracy table."""
-    rows: dict[str, object] = {"parts": len(parts), "not registered": sum(p["failure"] is not None for p in parts)}
+    rows: Line = {"parts": len(parts), "not registered": sum(p["failure"] is not None for p in parts)}
     for ask in ASKS:
         rows[ask] = ask_table(parts, ask)
         released = [n["kind"] for n in negatives for said in n[ask] if said["evaluation"] == "OK"]
@@ -174,14 +177,14 @@ def table(parts: list[dict], negatives: list[dict]) -> dict[str, object]:
     return rows
 
 
-def ask_table(parts: list[dict], ask: str) -> dict:
+def ask_table(parts: list[Line], ask: str) -> Line:
     """Return the table of one way of asking. No decision counts as wrong, and as a false reject of a good part."""
     good = [p for p in parts if p["evaluation"] == "OK"]
     bad = [p for p in parts if p["evaluation"] == "NOT_OK"]
     found = [p for p in bad if p[ask]["evaluation"] == "NOT_OK"]
 
-    def right(part: dict) -> bool:
-        return part[ask]["evaluation"] == part["evaluation"]
+    def right(part: Line) -> bool:
+        return bool(part[ask]["evaluation"] == part["evaluation"])
 
     rows = {
         "judgement right": share(sum(map(right, parts)), len(parts)),
@@ -199,18 +202,17 @@ def ask_table(parts: list[dict], ask: str) -> dict:
         for mode in render.MODES[1:]
     }
     rows["found by severity"] = {
-        f"{k / 10:.1f}-{(k + 1) / 10:.1f}": share(*_count(single, lambda p, k=k: int(p["severity"] * 10) == k, right))
-        for k in range(10)
+        f"{k / 10:.1f}-{(k + 1) / 10:.1f}": share(*_of_severity(single, k, right)) for k in range(10)
     }
     return rows
 
 
-def _count(parts: Iterable[dict], here: Callable[[dict], bool], right: Callable[[dict], bool]) -> tuple[int, int]:
-    chosen = [part for part in parts if here(part)]
+def _of_severity(parts: Iterable[Line], tenth: int, right: Callable[[Line], bool]) -> tuple[int, int]:
+    chosen = [part for part in parts if int(part["severity"] * 10) == tenth]
     return sum(map(right, chosen)), len(chosen)
 
 
-def mode_right(part: dict, ask: str) -> bool:
+def mode_right(part: Line, ask: str) -> bool:
     """By pins: every bad pin that was found has its mode; by report: the first bad pin's mode."""
     if ask != "pins":
         return bool(part[ask]["mode"] == part["modes"][0])
@@ -219,7 +221,7 @@ def mode_right(part: dict, ask: str) -> bool:
     return all(said[pin] == truth[pin] for pin in said if pin in truth) and bool(set(said) & set(truth))
 
 
-def position_right(part: dict, ask: str) -> bool:
+def position_right(part: Line, ask: str) -> bool:
     """By pins: exactly the bad pins; by report: the first one."""
     expected = ";".join(part["positions"]) if ask == "pins" else part["positions"][0]
     return bool(part[ask]["position"] == expected)
@@ -233,7 +235,7 @@ def share(k: int, n: int) -> dict[str, float]:
     }  # fmt: skip
 
 
-def baseline_table(parts: list[dict]) -> dict:
+def baseline_table(parts: list[Line]) -> Line:
     """Return the OpenCV baseline's errors, its limit set on the first parts."""
     seen = [p for p in parts if "baseline" in p]
     scores = {

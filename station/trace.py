@@ -65,7 +65,7 @@ def _files(settings: Settings, job_id: str) -> tuple[Path, ...]:
     archive = settings.outputs.archive.folder
     if archive.is_dir():
         folders += [day / job_id for day in sorted(archive.iterdir())]
-    return tuple(file for folder in folders if folder.is_dir() for file in sorted(folder.iterdir()))
+    return tuple(file for folder in folders for file in sorted(folder.rglob("*")) if file.is_file())
 
 
 def _waiting(settings: Settings, text: str) -> list[Trace]:
