@@ -29,6 +29,7 @@ HOMES = {
     "llama_cpp": {"engine.llama"},
     "pymodbus": {"outputs.modbus_server", "plc_client"},
     "rich": {"demo", "tables"},
+    "simplejpeg": {"capture.gate"},
     "sdnotify": {"supervisor_notify"},
     "sqlite3": {"worker.journal", "journal_reader"},
     "typer": {"cli"},
