@@ -8,7 +8,7 @@ READY := .venv/.ready
 
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc)
 
-.PHONY: help demo test run check format setup plc-acceptance
+.PHONY: help demo test run check format setup bench measure plc-acceptance
 
 help:
 	@echo "make demo    watch the station judge the shipped pictures; no camera, GPU or PLC needed"
@@ -17,6 +17,8 @@ help:
 	@echo "make check   formatting, lint, types, import rules"
 	@echo "make plc-acceptance   the long runs of the PLC's promises, about an hour; writes run/plc-acceptance.md"
 	@echo "make format  put the code into the project's form"
+	@echo "make bench   time the station and the shipped model on this machine"
+	@echo "make measure accuracy of the shipped model on 5,000 drawn parts; about an hour on two cores"
 	@echo "make setup   make .venv and install everything into it"
 
 demo: setup
@@ -40,6 +42,12 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/unit/test_import_rules.py
+
+bench: setup
+	$(BIN)/python -m tests.bench.speed
+
+measure: setup
+	$(BIN)/python models/measure.py --out run/measure
 
 format: setup
 	$(BIN)/ruff format .

@@ -32,6 +32,7 @@ from station.engine.cursor import Cursor, SlotTokens
 from station.engine.llama import LlamaEngine
 from station.inspection import Inspection
 from station.recipe_file import load_recipe
+from station.records import Job
 
 
 class HuggingFace:
@@ -121,7 +122,7 @@ def main() -> None:
         arguments.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def draw_job(number: int, preparer: Preparer) -> object:
+def draw_job(number: int, preparer: Preparer) -> Job:
     """Return the job of one freshly drawn part."""
     rng = np.random.default_rng([77, number])
     scene, _ = draw_frames.draw_scene(rng, draw_frames.draw_defects(rng, number))

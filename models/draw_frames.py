@@ -106,7 +106,7 @@ def draw_frame(rng: np.random.Generator, scene: render.Scene | None, pose: Pose,
         _draw_part(frame, _with_features(scene), pose, light)
     blur = 0.5 + spread * rng.uniform(0.0, 0.8)
     motion = spread * rng.uniform(0.0, 1.3) * (rng.random() < 0.3)
-    frame = cv2.GaussianBlur(frame, (0, 0), float(np.hypot(blur, motion)), sigmaY=blur)
+    frame = np.asarray(cv2.GaussianBlur(frame, (0, 0), float(np.hypot(blur, motion)), sigmaY=blur), np.float32)
     noise = rng.uniform(0.002, 0.03) if spread else 0.004
     frame += noise * rng.standard_normal(frame.shape, dtype=np.float32)
     return (np.clip(frame, 0, 1) * 255 + 0.5).astype(np.uint8)
@@ -140,7 +140,9 @@ def _with_features(scene: render.Scene) -> render.Scene:
     return scene
 
 
-def _draw_part(frame: npt.NDArray[np.float32], scene: render.Scene, pose: Pose, light: dict) -> None:
+def _draw_part(
+    frame: npt.NDArray[np.float32], scene: render.Scene, pose: Pose, light: dict[str, npt.NDArray[np.float32]]
+) -> None:
     """Draw the part over the bench, at the pixels its housing can reach."""
     reach_x, reach_y = 320 * pose.scale, 210 * pose.scale
     left, right = max(0, int(pose.x_px - reach_x)), min(WIDTH_PX, int(pose.x_px + reach_x) + 1)
@@ -174,7 +176,8 @@ def _bench(rng: np.random.Generator, spread: float) -> npt.NDArray[np.float32]:
     y, x = np.mgrid[-0.5 : 0.5 : HEIGHT_PX * 1j, -0.5 : 0.5 : WIDTH_PX * 1j].astype(np.float32)
     slope = spread * rng.uniform(-0.05, 0.05, 2)
     level = 0.14 + spread * rng.uniform(-0.05, 0.05)
-    return (level + 0.012 * structure + np.float32(slope[0]) * x + np.float32(slope[1]) * y).astype(np.float32)
+    bench = level + 0.012 * structure + np.float32(slope[0]) * x + np.float32(slope[1]) * y
+    return np.asarray(bench, np.float32)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
@@ -24,6 +25,7 @@ import numpy as np
 import weights
 from weights import ExportError, Floats, Tensor
 
+Json = dict[str, Any]
 IMG_BREAK = 12
 _TEXT = {
     "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
@@ -50,7 +52,7 @@ class Entry:
     reshape: tuple[int, ...] = field(default=())
 
 
-def text_entries(config: dict) -> list[Entry]:
+def text_entries(config: Json) -> list[Entry]:
     """Return what the text GGUF holds, in file order."""
     text, prefix = config["text_config"], "language_model.model."
     entries = [Entry("token_embd.weight", f"{prefix}embed_tokens.weight")]
@@ -62,7 +64,7 @@ def text_entries(config: dict) -> list[Entry]:
     return [*entries, Entry("output.weight", "language_model.lm_head.weight")]
 
 
-def vision_entries(config: dict) -> list[Entry]:
+def vision_entries(config: Json) -> list[Entry]:
     """Return what the mmproj holds, in file order."""
     vision, prefix = config["vision_config"], "vision_tower."
     side = vision["patch_size"]
@@ -117,13 +119,13 @@ class Merge:
         if entry.base_name in self.pairs:
             value = value + self.pairs[entry.base_name].delta()
         if entry.row >= 0:
-            return value[entry.row]
+            return np.asarray(value[entry.row], np.float32)
         if entry.heads:
             value = permuted(value, entry.heads)
-        return value.reshape(entry.reshape) if entry.reshape else value
+        return np.asarray(value.reshape(entry.reshape) if entry.reshape else value, np.float32)
 
 
-def write_file(path: Path, arch: str, keys: dict, entries: list[Entry], merge: Merge) -> None:
+def write_file(path: Path, arch: str, keys: Json, entries: list[Entry], merge: Merge) -> None:
     """Write one GGUF under a temporary name, then rename. Matrices in F16, vectors in F32."""
     partial = path.with_suffix(".partial")
     writer = gguf.GGUFWriter(partial, arch)
@@ -145,10 +147,11 @@ def write_file(path: Path, arch: str, keys: dict, entries: list[Entry], merge: M
 
 def _add(writer: gguf.GGUFWriter, key: str, value: object) -> None:
     kinds = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
-    (kinds.get(type(value)) or writer.add_array)(key, value)
+    add: Any = kinds.get(type(value), writer.add_array)
+    add(key, value)
 
 
-def text_keys(config: dict, base: Path, name: str) -> dict:
+def text_keys(config: Json, base: Path, name: str) -> Json:
     """Return the metadata of the text GGUF."""
     text = config["text_config"]
     head = text.get("head_dim") or text["hidden_size"] // text["num_attention_heads"]
@@ -172,7 +175,7 @@ def text_keys(config: dict, base: Path, name: str) -> dict:
     }
 
 
-def tokenizer_keys(base: Path, vocabulary_size: int) -> dict:
+def tokenizer_keys(base: Path, vocabulary_size: int) -> Json:
     """Return the vocabulary as GGUF metadata, from tokenizer.json."""
     data = json.loads((base / "tokenizer.json").read_text())
     settings = json.loads((base / "tokenizer_config.json").read_text())
@@ -198,7 +201,7 @@ def tokenizer_keys(base: Path, vocabulary_size: int) -> dict:
     }
 
 
-def vision_keys(config: dict, base: Path, name: str) -> dict:
+def vision_keys(config: Json, base: Path, name: str) -> Json:
     """Return the metadata of the mmproj; refuses what llama.cpp's runtime hard-codes otherwise."""
     vision = config["vision_config"]
     theta = (vision.get("rope_parameters") or vision)["rope_theta"]
@@ -225,7 +228,7 @@ def vision_keys(config: dict, base: Path, name: str) -> dict:
     }
 
 
-def manifest(name: str, config: dict, files: dict[str, Path], merge: Merge, adapter_folder: Path | None) -> dict:
+def manifest(name: str, config: Json, files: dict[str, Path], merge: Merge, adapter_folder: Path | None) -> Json:
     """Return the release's manifest: what the station checks, and where it came from."""
     groups = {"vision_tower": 0, "multi_modal_projector": 0, "language_model": 0}
     for module in merge.pairs:
@@ -246,7 +249,7 @@ def manifest(name: str, config: dict, files: dict[str, Path], merge: Merge, adap
     }
 
 
-def file_record(path: Path) -> dict:
+def file_record(path: Path) -> Json:
     """Return name, hash and size of a file."""
     data = path.read_bytes()
     return {"file": path.name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
@@ -36,8 +37,16 @@ from station.recipe import Recipe
 from station.recipe_file import load_recipe
 from station.records import Job, RegionCrop
 
+Line = dict[str, Any]
+"""One part, or one row of the table, as it is written to JSON."""
+FIRST_BEND = 10**9
+"""Work is numbered: parts from 0, the bend curve from here, negatives below 0."""
 ASKS = ("pins", "report 1", "report 2")
 NEGATIVES = ("blank", "black", "saturated", "noise", "empty bench", "other product", "half out of view")
+BEND_T = tuple(round(0.20 + 0.05 * k, 2) for k in range(15))
+"""Offsets of the bend curve, in pin thickness t: must pass to 0.35, must be found from 0.65."""
+BENDS = 60
+"""Parts at each offset."""
 BASELINE_PARTS = 1000
 """The first parts set the baseline's limit and are not measured with it."""
 
@@ -101,6 +110,20 @@ class Bench:
         line: dict[str, object] = {"negative": number, "kind": kind}
         return line | {ask: (self._ask(ask, job), self._ask(ask, forced)) for ask in ASKS}
 
+    def bend(self, number: int) -> Line:
+        """Return how far the tip of a part's one bent pin stands off, in t, and what was said of the part."""
+        rng = np.random.default_rng([self.seed, 2 * 10**9, number])
+        offset_t = BEND_T[number % len(BEND_T)]
+        thickness, reach_t = render.PINS_27.thickness, render.LIMITS_T[render.BENT][0]
+        largest_t = min(render.LIMITS_T[render.BENT][1], 1 / thickness - 1.04)
+        scene, _ = draw_frames.draw_scene(rng, 0)
+        pin = rng.integers(render.PINS_27.rows) * render.MAX_COLUMNS + rng.integers(render.PINS_27.columns)
+        severity = (offset_t - reach_t) / (largest_t - reach_t)
+        render.put_defects(rng, scene, np.array([[pin]]), np.array([[render.BENT]]), np.array([[severity]]))
+        frame = draw_frames.draw_frame(rng, scene, draw_frames.draw_pose(rng))
+        said = self._ask("pins", self._prepare(draw_frames.encode_jpeg(rng, frame)))
+        return {"bend": number, "offset_t": offset_t, "evaluation": said["evaluation"]}
+
     def _prepare(self, data: bytes) -> Job:
         path = self.folder / f"{multiprocessing.current_process().pid}.jpg"
         path.write_bytes(data)
@@ -135,7 +158,7 @@ def draw_negative(rng: np.random.Generator, kind: str) -> draw_frames.Grey:
     noise = rng.standard_normal(shape, dtype=np.float32)
     flat = {"blank": rng.uniform(20, 235), "black": rng.uniform(0, 5), "saturated": rng.uniform(250, 255)}
     if kind in flat:
-        return np.clip(flat[kind] + rng.uniform(0, 3) * noise, 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(flat[kind] + rng.uniform(0, 3) * noise, 0, 255), np.uint8)
     if kind == "noise":
         return np.clip(128 + 60 * noise, 0, 255).astype(np.uint8)
     if kind == "empty bench":
@@ -160,12 +183,14 @@ def _open(manifest: Path, recipe: Path, seed: int, folder: Path) -> None:
 
 def _part(number: int) -> dict[str, object]:
     (bench,) = _benches
+    if number >= FIRST_BEND:
+        return bench.bend(number - FIRST_BEND)
     return bench.part(number) if number >= 0 else bench.negative(-number - 1)
 
 
-def table(parts: list[dict], negatives: list[dict]) -> dict[str, object]:
+def table(parts: list[Line], negatives: list[Line]) -> Line:
     """Return the accuracy table."""
-    rows: dict[str, object] = {"parts": len(parts), "not registered": sum(p["failure"] is not None for p in parts)}
+    rows: Line = {"parts": len(parts), "not registered": sum(p["failure"] is not None for p in parts)}
     for ask in ASKS:
         rows[ask] = ask_table(parts, ask)
         released = [n["kind"] for n in negatives for said in n[ask] if said["evaluation"] == "OK"]
@@ -174,14 +199,33 @@ def table(parts: list[dict], negatives: list[dict]) -> dict[str, object]:
     return rows
 
 
-def ask_table(parts: list[dict], ask: str) -> dict:
+def number_of(line: Line) -> int:
+    """Return which piece of work a line is the result of."""
+    if "bend" in line:
+        return FIRST_BEND + int(line["bend"])
+    return int(line["part"]) if "part" in line else -1 - int(line["negative"])
+
+
+def bend_curve(bends: list[Line]) -> Line:
+    """Return the share of parts that did not pass, by the offset of their one bent tip in t."""
+    return {
+        f"{offset:.2f}": share(*_not_passed([line for line in bends if line["offset_t"] == offset]))
+        for offset in BEND_T
+    }
+
+
+def _not_passed(lines: list[Line]) -> tuple[int, int]:
+    return sum(line["evaluation"] != "OK" for line in lines), len(lines)
+
+
+def ask_table(parts: list[Line], ask: str) -> Line:
     """Return the table of one way of asking. No decision counts as wrong, and as a false reject of a good part."""
     good = [p for p in parts if p["evaluation"] == "OK"]
     bad = [p for p in parts if p["evaluation"] == "NOT_OK"]
     found = [p for p in bad if p[ask]["evaluation"] == "NOT_OK"]
 
-    def right(part: dict) -> bool:
-        return part[ask]["evaluation"] == part["evaluation"]
+    def right(part: Line) -> bool:
+        return bool(part[ask]["evaluation"] == part["evaluation"])
 
     rows = {
         "judgement right": share(sum(map(right, parts)), len(parts)),
@@ -199,18 +243,17 @@ def ask_table(parts: list[dict], ask: str) -> dict:
         for mode in render.MODES[1:]
     }
     rows["found by severity"] = {
-        f"{k / 10:.1f}-{(k + 1) / 10:.1f}": share(*_count(single, lambda p, k=k: int(p["severity"] * 10) == k, right))
-        for k in range(10)
+        f"{k / 10:.1f}-{(k + 1) / 10:.1f}": share(*_of_severity(single, k, right)) for k in range(10)
     }
     return rows
 
 
-def _count(parts: Iterable[dict], here: Callable[[dict], bool], right: Callable[[dict], bool]) -> tuple[int, int]:
-    chosen = [part for part in parts if here(part)]
+def _of_severity(parts: Iterable[Line], tenth: int, right: Callable[[Line], bool]) -> tuple[int, int]:
+    chosen = [part for part in parts if int(part["severity"] * 10) == tenth]
     return sum(map(right, chosen)), len(chosen)
 
 
-def mode_right(part: dict, ask: str) -> bool:
+def mode_right(part: Line, ask: str) -> bool:
     """By pins: every bad pin that was found has its mode; by report: the first bad pin's mode."""
     if ask != "pins":
         return bool(part[ask]["mode"] == part["modes"][0])
@@ -219,7 +262,7 @@ def mode_right(part: dict, ask: str) -> bool:
     return all(said[pin] == truth[pin] for pin in said if pin in truth) and bool(set(said) & set(truth))
 
 
-def position_right(part: dict, ask: str) -> bool:
+def position_right(part: Line, ask: str) -> bool:
     """By pins: exactly the bad pins; by report: the first one."""
     expected = ";".join(part["positions"]) if ask == "pins" else part["positions"][0]
     return bool(part[ask]["position"] == expected)
@@ -233,7 +276,7 @@ def share(k: int, n: int) -> dict[str, float]:
     }  # fmt: skip
 
 
-def baseline_table(parts: list[dict]) -> dict:
+def baseline_table(parts: list[Line]) -> Line:
     """Return the OpenCV baseline's errors, its limit set on the first parts."""
     seen = [p for p in parts if "baseline" in p]
     scores = {
@@ -252,8 +295,8 @@ def baseline_table(parts: list[dict]) -> dict:
     }
 
 
-def main() -> None:
-    """Measure, or go on measuring, and write the table."""
+def read_arguments() -> argparse.Namespace:
+    """Return the command line."""
     root = Path(__file__).parent.parent
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--manifest", type=Path, default=root / "models/pins-tiny/manifest.json")
@@ -263,12 +306,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=9001, help="never used in training")
     parser.add_argument("--processes", type=int, default=multiprocessing.cpu_count())
     parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure, or go on measuring, and write the table."""
+    arguments = read_arguments()
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / "parts.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    done = {line.get("part", -1 - line.get("negative", 0)) for line in lines}
-    todo = [n for n in (*range(arguments.parts), *range(-arguments.negatives, 0)) if n not in done]
+    bends = range(FIRST_BEND, FIRST_BEND + BENDS * len(BEND_T))
+    done = {number_of(line) for line in lines}
+    todo = [n for n in (*range(arguments.parts), *range(-arguments.negatives, 0), *bends) if n not in done]
     with tempfile.TemporaryDirectory() as folder, path.open("a") as stream:
         setting = (arguments.manifest, arguments.recipe, arguments.seed, Path(folder))
         context = multiprocessing.get_context("spawn")
@@ -281,6 +330,7 @@ def main() -> None:
                     print(f"{count}/{len(todo)}", flush=True)
     parts = sorted((line for line in lines if "part" in line), key=lambda line: line["part"])
     result = table(parts, [line for line in lines if "negative" in line])
+    result["bend curve, share not passed"] = bend_curve([line for line in lines if "bend" in line])
     (arguments.out / "accuracy.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 

@@ -12,6 +12,7 @@ import network
 import numpy as np
 import render
 import sampling
+import tokenizer
 import torch
 import torch.nn.functional as F
 
@@ -232,7 +233,7 @@ class Trainer:
             best = logits[:, form.judgement_at()][:, form.judgements].argmax(1)
             margin = torch.where(best == 2, torch.full_like(margin, torch.inf), margin)
             said = logits[:, form.mode_at()][:, form.modes].argmax(1)
-            right = (logits.argmax(2) == answer) | (answer == network.tokens.PAD)
+            right = (logits.argmax(2) == answer) | (answer == tokenizer.PAD)
             out.append((margin, batch["judgement"], batch["mode"], said, best, right))
         self.asker.train()
         return tuple(torch.cat(column) for column in zip(*out, strict=True))[: 4 if task == "pins" else 6]

@@ -36,6 +36,7 @@ LLAMA_TIMEOUT_S = 60
 
 _ASK_LLAMA = """
 import llama_cpp
+import station.engine.llama
 print(llama_cpp.__version__, int(llama_cpp.llama_supports_gpu_offload()))
 """
 

@@ -79,6 +79,7 @@ def run(config: Config = CONFIG) -> None:
     from station.processes import Processes
     from station.recipe_file import load_recipe
 
+    _log()
     load_recipe(_settings(config).recipe)  # what is wrong is said once, not by each of the two
     stop = _stop_on_signal()
     with Processes(config) as processes:
@@ -88,8 +89,10 @@ def run(config: Config = CONFIG) -> None:
 @app.command(epilog="Example: station capture --config config.yaml")
 def capture(config: Config = CONFIG) -> None:
     """Run the capture service: hot folder in, jobs out."""
+    from station.processes import end_with_parent
     from station.wiring import run_capture
 
+    end_with_parent()
     _log()
     run_capture(_settings(config), _stop_on_signal())
 
@@ -97,8 +100,10 @@ def capture(config: Config = CONFIG) -> None:
 @app.command(epilog="Example: station worker --config config.yaml")
 def worker(config: Config = CONFIG) -> None:
     """Run the worker service: jobs in, verdicts out."""
+    from station.processes import end_with_parent
     from station.wiring import run_worker
 
+    end_with_parent()
     _log()
     run_worker(_settings(config), _stop_on_signal())
 
@@ -135,7 +140,7 @@ def watch(
     """
     from station.records import Verdict
     from station.tables import console, heading
-    from station.watch import Gap
+    from station.watch import Gap, Silence
     from station.wiring import watch as subscribe
 
     _quiet()
@@ -148,6 +153,11 @@ def watch(
         for event in stream:
             if isinstance(event, Gap):
                 typer.echo(f"Gap: nothing seen after {event.after} until {event.until}; fetching it.", err=True)
+            if isinstance(event, Silence):
+                address = settings.outputs.publisher.endpoint
+                typer.echo(
+                    f"Nothing heard from {address} for {event.ms / 1000:g} s. station status tells more.", err=True
+                )
             if not isinstance(event, Verdict):
                 continue
             _print_verdict(event, as_json)

@@ -47,6 +47,8 @@ def picture_of(pixels: Pixels) -> Picture:
 
 
 def _cut(pixels: Pixels, x: int, y: int, side: int) -> Pixels:
+    if 0 <= x <= pixels.shape[1] - side and 0 <= y <= pixels.shape[0] - side:
+        return pixels[y : y + side, x : x + side]
     rows = np.clip(np.arange(y, y + side), 0, pixels.shape[0] - 1)
     columns = np.clip(np.arange(x, x + side), 0, pixels.shape[1] - 1)
     return pixels[rows][:, columns]

@@ -120,6 +120,7 @@ def _verdict(settings: Settings, recipe: Recipe, engine: OneShotEngine, job: Job
         reason=judgement.reason,
         detail=judgement.detail,
         is_simulated=engine.host.is_simulated,
+        registration=job.registration,
         regions=regions or (),
         model=engine.host.model,
         recipe_sha256=recipe.sha256,

@@ -123,8 +123,8 @@ class Inspection:
             mode = self._likeliest_mode(answer.choices[1].probabilities)
         elif evaluation is not Evaluation.NOT_OK:
             mode = report.NONE
-        if evaluation is Evaluation.OK and parsed is None:
-            evaluation, reason = Evaluation.NOT_DECIDABLE, Reason.WRONG_ANSWER_FORM
+        if evaluation is not Evaluation.NOT_OK and parsed is None:
+            evaluation, reason = Evaluation.UNDEFINED, Reason.WRONG_ANSWER_FORM
         return PinReport(pin_id=pin_id, evaluation=evaluation, p_defect=p_defect, defect_mode=mode), reason
 
     def _evaluate(self, answer: Answer, slot: int) -> tuple[Evaluation, Reason, float]:
@@ -150,8 +150,8 @@ class Inspection:
         ids = [pin.pin_id for pin in region.pins]
         parsed = report.parse_report(answer.text, self.recipe.defect_modes, ids)
         counted = int(answer.choices[0].chosen)
-        if parsed is None and evaluation is Evaluation.OK:
-            evaluation, reason = Evaluation.NOT_DECIDABLE, Reason.WRONG_ANSWER_FORM
+        if parsed is None and evaluation is not Evaluation.NOT_OK:
+            evaluation, reason = Evaluation.UNDEFINED, Reason.WRONG_ANSWER_FORM
         if evaluation is Evaluation.OK and counted != len(ids):
             evaluation, reason = Evaluation.NOT_DECIDABLE, Reason.COUNTS_DISAGREE
         return RegionReport(

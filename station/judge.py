@@ -3,9 +3,9 @@
 Rules, in this order; OK is the last branch, never the default:
 1. Capture could not prepare the picture: unreadable or of the wrong size is UNDEFINED, part not found is NOT_DECIDABLE.
 2. No answer (late, engine lost, no model, another recipe): UNDEFINED.
-3. A region was not answered, or outside the form: UNDEFINED.
+3. A region was not answered: UNDEFINED.
 4. A region is NOT_OK: NOT_OK.
-5. A region is NOT_DECIDABLE or UNDEFINED: that.
+5. A region was answered outside the form: UNDEFINED. A region is NOT_DECIDABLE: that.
 6. A region's count is not the expected one: NOT_OK.
 7. OK.
 """
@@ -38,8 +38,14 @@ def judge(recipe: Recipe, job: Job, regions: Sequence[RegionReport] | None, trou
         return _undefined(
             Reason.WRONG_ANSWER_FORM, "Not every region of the recipe was answered: see the worker's log."
         )
+    return _of_regions(regions)
+
+
+def _of_regions(regions: Sequence[RegionReport]) -> Judgement:
     for evaluation in (Evaluation.NOT_OK, Evaluation.UNDEFINED, Evaluation.NOT_DECIDABLE):
         for report in regions:
+            if report.evaluation is evaluation is Evaluation.UNDEFINED:
+                return _undefined(report.reason, _detail(report))
             if report.evaluation is evaluation:
                 return _completed(evaluation, report.reason, _detail(report))
     for report in regions:

@@ -212,6 +212,8 @@ class Verdict(Record, kw_only=True):
     """For the operator: what, where, what to do; empty when OK."""
     is_simulated: bool
     """True when an engine without a model made the answers."""
+    registration: Registration | None
+    """Where the part was found; None when it was not."""
     regions: tuple[RegionReport, ...]
     model: ModelRef
     recipe_sha256: str

@@ -184,6 +184,22 @@ class SettingsFile(Section):
     outputs: OutputsSettings = OutputsSettings()
 
 
+def folder_problems(settings: SettingsFile) -> list[str]:
+    """Return why the station's folders cannot be used together: each must stand outside all others."""
+    folders = {
+        "capture.hot_folder": settings.capture.hot_folder,
+        "capture.spool": settings.capture.spool,
+        "capture.quarantine": settings.capture.quarantine,
+        "outputs.archive.folder": settings.outputs.archive.folder,
+    }
+    return [
+        f"{inner}: {path} is {'the same as' if path == around else 'inside'} {outer}; each needs a folder of its own."
+        for inner, path in folders.items()
+        for outer, around in folders.items()
+        if inner != outer and path.is_relative_to(around) and (path != around or inner > outer)
+    ]
+
+
 class Settings(SettingsFile):
     """A config.yaml that was read and checked; all paths are absolute."""
 

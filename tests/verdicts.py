@@ -67,6 +67,7 @@ def make_verdict(seq: int = 1, evaluation: Evaluation = Evaluation.OK, **changes
         reason=_REASONS[evaluation],
         detail="" if evaluation is Evaluation.OK else "Look at the pins marked in the picture.",
         is_simulated=False,
+        registration=None,
         regions=() if is_undefined else (_region_for(evaluation),),
         model=ModelRef(name="pins-tiny", sha256="deadbeef" + "00" * 28),
         recipe_sha256=RECIPE_SHA256,

@@ -111,6 +111,7 @@ def make_verdict(job_id: str, evaluation: Evaluation = Evaluation.OK, pins: int 
         reason=region.reason,
         detail="",
         is_simulated=True,
+        registration=None,
         regions=(region,),
         model=ModelRef(name="scripted", sha256="ef" * 32),
         recipe_sha256=RECIPE_SHA256,

@@ -21,6 +21,9 @@ from station.records import Failure
 
 LOCK_NAME = ".lock"
 REASON_NAME = "reason.txt"
+PROBE_NAME = ".station-probe"
+ORIGINAL = "original"
+"""Folder of the picture in the archive: whatever its name, it cannot meet the files the archive output writes."""
 FIRST_UNREADABLE_REASON = 2000
 """Pictures with a Failure from here on go to the quarantine: a person must look at the camera, not at the part."""
 
@@ -105,7 +108,7 @@ class Spool:
         try:
             if failure is None or failure.reason < FIRST_UNREADABLE_REASON:
                 day = captured_at(pending.job_id).date().isoformat()
-                _move(pending.path, self._folders.archive / day / pending.job_id)
+                _move(pending.path, self._folders.archive / day / pending.job_id / ORIGINAL)
             else:
                 target = self._folders.quarantine / pending.job_id
                 _write_reason(target, pending.path.name, failure)
@@ -167,17 +170,30 @@ def _check(folders: Folders) -> None:
         raise SpoolError(
             f"The hot folder {folders.hot} does not exist.", "Make it, or correct capture.hot_folder in config.yaml."
         )
-    device = folders.hot.stat().st_dev
     for folder in (folders.hot, folders.spool, folders.archive, folders.quarantine):
         if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
             raise SpoolError(
                 f"The station may not read and write in {folder}.", "Give the station's user the right to it."
             )
-        if folder.stat().st_dev != device:
+        if not _can_move(folders.hot, folder):
             raise SpoolError(
                 f"{folder} is on another file system than the hot folder {folders.hot}.",
                 "Put both on one disk: pictures are moved by rename, so that none can be lost half way.",
             )
+
+
+def _can_move(source: Path, target: Path) -> bool:
+    """Try it: two mounts of one file system have the same device number and still refuse a rename."""
+    probe = source / PROBE_NAME
+    probe.touch()
+    try:
+        probe.rename(target / PROBE_NAME).unlink()
+    except OSError as error:
+        probe.unlink()
+        if error.errno != errno.EXDEV:
+            raise _mapped(error, f"A file cannot be moved from {source} to {target}") from error
+        return False
+    return True
 
 
 def _locked(path: Path) -> int:

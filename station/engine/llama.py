@@ -44,7 +44,7 @@ _LOG = llama.llama_log_callback(_log)
 
 
 class LlamaEngine:
-    """A loaded release. `threads` 0 = all cores; `gpu_layers` -1 = all when the build can, 0 = CPU only."""
+    """A loaded release. `threads` 0 = all cores but one; `gpu_layers` -1 = all when the build can, 0 = CPU only."""
 
     is_simulated = False
 
@@ -55,7 +55,7 @@ class LlamaEngine:
         llama.llama_log_set(_LOG, None)
         mtmd.mtmd_helper_log_set(_LOG, None)
         llama.llama_backend_init()
-        self.threads = threads or _cores()
+        self.threads = threads or max(1, len(os.sched_getaffinity(0)) - 1)
         self.gpu = gpu_layers != 0 and bool(llama.llama_supports_gpu_offload())
         self.weights = self._load_text(self.release, gpu_layers if self.gpu else 0)
         self.vocabulary = llama.llama_model_get_vocab(self.weights)
@@ -309,7 +309,3 @@ def _row_break(mmproj: Path) -> Embedding:
         f"{mmproj} has no v.token_embd.img_break: llama.cpp's own converter loses it.",
         "Export the model with models/export_gguf.py.",
     )
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from station.engine.base import Query
-from station.records import Job, Timing, TriggerRef
+from station.records import Failure, Job, Timing, TriggerRef
 
 
 @dataclass
@@ -15,7 +15,9 @@ class Pending:
     job: Job
     received_ns: int
     queries: tuple[Query, ...] = ()
-    """What the engine is asked; empty when it is not needed."""
+    """What the engine is asked; empty when there is nothing to ask: concluded as soon as it is the oldest."""
+    trouble: Failure | None = None
+    """Why the engine is not asked, apart from the job's own failure."""
     asked_ns: int | None = None
     """When the engine got the queries; None before, and again after it died over them."""
     trigger: TriggerRef | None = None

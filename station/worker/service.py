@@ -144,6 +144,7 @@ class WorkerService:
         self._conclude_late()
         for outcome in self._engine.poll(time.monotonic_ns()):
             self._take_outcome(outcome)
+        self._conclude_unasked()
         self._ask_next()
         self._beat()
 
@@ -155,7 +156,7 @@ class WorkerService:
         return max(0, -((time.monotonic_ns() - due_ns) // 1_000_000))
 
     def _accept(self, received: Received) -> None:
-        """Take a job in; conclude at once what needs no engine."""
+        """Take a job in, behind those that came before it."""
         job = received.job
         judged = self._journal.judged(job.job_id)
         if judged:
@@ -166,15 +167,16 @@ class WorkerService:
             known.peer = received.peer  # capture restarted and sends it again
             return
         pending = Pending(received.peer, job, time.monotonic_ns())
+        self._pending[job.job_id] = pending
         fate = self._triggers.fate(job) if self._triggers else None
         if isinstance(fate, Failure):
-            self._conclude(pending, None, fate)
+            pending.trouble = fate
             return
         pending.trigger = fate
         if job.failure:
-            self._conclude(pending, None, None)
-        elif job.recipe_sha256 != self._recipe.sha256:
-            self._conclude(pending, None, self._recipe_changed(job))
+            return
+        if job.recipe_sha256 != self._recipe.sha256:
+            pending.trouble = self._recipe_changed(job)
         else:
             self._await_engine(pending)
 
@@ -183,17 +185,25 @@ class WorkerService:
         try:
             pending.queries = self._inspection.queries(pending.job)
         except Exception:  # noqa: BLE001 - outermost guard of a job
-            self._conclude(pending, None, self._unexpected("asking about", pending.job))
+            pending.trouble = self._unexpected("asking about", pending.job)
             return
-        self._pending[pending.job.job_id] = pending
         due_ns = pending.received_ns + self._recipe.file.deadline_ms * 1_000_000
         trigger_due_ns = self._triggers.due_ns(pending.trigger) if self._triggers and pending.trigger else None
         self._deadlines.add(pending.job.job_id, min(due_ns, trigger_due_ns or due_ns))
         self._ask_next()
 
+    def _conclude_unasked(self) -> None:
+        """Conclude jobs without a question, each only when it is the oldest.
+
+        Without a trigger the PLC knows a part by the order of the verdicts alone, so none may overtake another.
+        """
+        while (pending := next(iter(self._pending.values()), None)) and not pending.queries:
+            del self._pending[pending.job.job_id]
+            self._conclude(pending, None, pending.trouble)
+
     def _ask_next(self) -> None:
-        """Give the oldest job to the engine if it is free."""
-        pending = next(iter(self._pending.values()), None)
+        """Give the oldest job that asks something to the engine if it is free."""
+        pending = next((pending for pending in self._pending.values() if pending.queries), None)
         if pending and self._engine.state is EngineState.READY:
             pending.asked_ns = time.monotonic_ns()
             self._engine.submit(pending.job.job_id, pending.queries, pending.asked_ns)
@@ -282,6 +292,7 @@ class WorkerService:
                 reason=judgement.reason,
                 detail=judgement.detail,
                 is_simulated=self._engine.is_simulated,
+                registration=job.registration,
                 regions=regions or (),
                 model=self._engine.model,
                 recipe_sha256=self._recipe.sha256,
@@ -309,7 +320,8 @@ class WorkerService:
         if self._golden is None or not self._engine.is_ready:
             self._end_check(is_passed=False)
             return
-        self._await_engine(Pending(b"", self._golden, time.monotonic_ns(), is_check=True))
+        pending = self._pending[self._golden.job_id] = Pending(b"", self._golden, time.monotonic_ns(), is_check=True)
+        self._await_engine(pending)
 
     def _end_check(self, *, is_passed: bool) -> None:
         if self._triggers:

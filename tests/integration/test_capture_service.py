@@ -112,7 +112,7 @@ class Station:
         return sorted(path.name for path in self.spool.glob("*/*"))
 
     def in_archive(self) -> list[str]:
-        return sorted(path.name for path in self.archive.glob("*/*/*"))
+        return sorted(path.name for path in self.archive.glob("*/*/original/*"))
 
     def in_quarantine(self) -> list[str]:
         return sorted(path.name for path in self.quarantine.glob("*/*"))

@@ -89,7 +89,7 @@ def test_a_picture_with_a_verdict_goes_to_the_archive_of_its_day(
     pending = claim(spool, folders, "a.jpg")
     spool.release(pending, failure)
     day = f"{pending.job_id[:4]}-{pending.job_id[4:6]}-{pending.job_id[6:8]}"
-    assert names(folders.archive) == [f"{day}/{pending.job_id}/a.jpg"]
+    assert names(folders.archive) == [f"{day}/{pending.job_id}/original/a.jpg"]
     assert list(folders.spool.iterdir()) == [folders.spool / ".lock"]
 
 
@@ -98,7 +98,7 @@ def test_the_archive_folder_of_a_job_may_be_there_already(spool: Spool, folders:
     day = f"{pending.job_id[:4]}-{pending.job_id[4:6]}-{pending.job_id[6:8]}"
     (folders.archive / day / pending.job_id).mkdir(parents=True)
     spool.release(pending, None)
-    assert names(folders.archive) == [f"{day}/{pending.job_id}/a.jpg"]
+    assert names(folders.archive) == [f"{day}/{pending.job_id}/original/a.jpg"]
 
 
 def test_an_unreadable_picture_goes_to_the_quarantine_with_the_reason(spool: Spool, folders: Folders) -> None:

@@ -302,6 +302,18 @@ def test_what_capture_could_not_prepare_is_judged_without_engine(worker: Worker)
     assert verdict.detail == "No picture."
 
 
+def test_no_verdict_overtakes_that_of_an_earlier_job(worker: Worker) -> None:
+    """Without a trigger the PLC knows a part by the order of the verdicts alone."""
+    worker.script(Script(delay_ms=100))
+    unreadable = Failure(reason=Reason.IMAGE_UNREADABLE, detail="cut off")
+    with worker.running():
+        worker.wait_ready()
+        worker.send(make_job("a"), make_job("b", failure=unreadable), make_job("c"), make_job("d", failure=unreadable))
+        acked = [worker.hear() for _ in range(4)]
+    assert [ack.job_id for ack in acked if isinstance(ack, messages.Ack)] == ["a", "b", "c", "d"]
+    assert [verdict.seq for verdict in worker.shown.verdicts] == [1, 2, 3, 4]
+
+
 def test_a_job_of_another_recipe_is_undefined(worker: Worker) -> None:
     with worker.running():
         verdict = worker.verdict_of(make_job("a", recipe_sha256="00" * 32))

@@ -82,7 +82,7 @@ def test_a_good_and_an_unreadable_picture_are_the_same_everywhere(tmp_path: Path
         assert words[0] & 0b1_1100_0001 == 0b0_1100_0001  # NG 0; OK, ResultsValid and Online 1
         assert words[1] & SIMULATED
         assert (words[8], words[11], words[12], words[13]) == (verdict["seq"], 1, 1, 0)
-        check_kept(station, verdict, "archive/*/{job_id}/good.png")
+        check_kept(station, verdict, "archive/*/{job_id}/original/good.png")
 
         station.drop("torn.png", GOOD[:5000] + GOOD[-12:])
         topic, verdict = next_verdict(stream)
@@ -110,7 +110,7 @@ def test_a_defect_is_the_same_everywhere(tmp_path: Path, stream: zmq.Socket[byte
         assert words[0] & 0b1_1100_0001 == 0b1_0100_0001  # NG 1, OK 0
         assert (words[11], words[13]) == (2, 1)
         assert (words[14], words[15], words[16]) == (8, 1, 2)  # pins inspected, pins NG, first NG pin
-        check_kept(station, verdict, "archive/*/{job_id}/bent.png")
+        check_kept(station, verdict, "archive/*/{job_id}/original/bent.png")
 
 
 def check_kept(station: RunningStation, verdict: dict[str, Any], picture: str) -> None:

@@ -37,6 +37,7 @@ HOMES = {
         "plc_simulator",
     },
     "rich": {"demo", "tables", "plc_sim"},
+    "simplejpeg": {"capture.gate"},
     "sdnotify": {"supervisor_notify"},
     "sqlite3": {"worker.journal", "journal_reader"},
     "typer": {"cli"},

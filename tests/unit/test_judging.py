@@ -182,7 +182,7 @@ def report_answer(region: str, count: int, passed: float, mode: str, position: s
     [
         (8, 0.99, "none", "none", Evaluation.OK),
         (7, 0.99, "none", "none", Evaluation.NOT_DECIDABLE),  # says passed, but counts a pin too few
-        (8, 0.99, "bent", "none", Evaluation.NOT_DECIDABLE),  # contradicts itself
+        (8, 0.99, "bent", "none", Evaluation.UNDEFINED),  # contradicts itself
         (7, 0.01, "missing", "A2", Evaluation.NOT_OK),
         (8, 0.60, "none", "none", Evaluation.NOT_DECIDABLE),
     ],

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from station import verdict_json
 from station.errors import JournalError
-from station.records import Evaluation, ImageRef, PinReport, Reason, RegionReport, Timing, Verdict
+from station.records import Evaluation, ImageRef, PinReport, Reason, RegionReport, Registration, Timing, Verdict
 from tests.worker_parts import make_verdict
 
 KEYS = [
     "schema", "station", "epoch", "seq", "job_id", "part_id", "image", "recipe", "evaluation", "result_state", "reason",
-    "detail", "is_simulated", "regions", "model", "recipe_sha256", "config_sha256", "ms", "created_utc",
+    "detail", "is_simulated", "registration", "regions", "model", "recipe_sha256", "config_sha256", "ms", "created_utc",
     "trigger",
 ]  # fmt: skip
 REGION_KEYS = [
@@ -63,6 +63,15 @@ _regions = st.builds(
     ms=_numbers,
     pins=st.lists(_pins, max_size=2).map(tuple),
 )
+_rows = st.tuples(_numbers, _numbers, _numbers)
+_registrations = st.builds(
+    Registration,
+    matrix=st.tuples(_rows, _rows),
+    residual_px=_numbers,
+    score=_numbers,
+    rotation_deg=_numbers,
+    scale=_numbers,
+)
 _verdicts = st.builds(
     Verdict,
     schema=st.just(1),
@@ -71,6 +80,7 @@ _verdicts = st.builds(
     part_id=st.none() | _words,
     image=st.builds(ImageRef, name=_words, size_bytes=_counts),
     detail=_words,
+    registration=st.none() | _registrations,
     regions=st.lists(_regions, max_size=2).map(tuple),
     ms=st.builds(Timing, capture=_numbers, queue=_numbers, inference=_numbers, total=_numbers),
 )

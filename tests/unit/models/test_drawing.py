@@ -1,0 +1,93 @@
+"""Drawn pictures: the same seed gives the same pixels, and what is drawn is what the answer says."""
+
+from pathlib import Path
+
+import cv2
+import draw_frames
+import numpy as np
+import pytest
+import render
+import sampling
+
+ROOT = Path(__file__).parents[3]
+T = render.PINS_27.thickness
+
+
+def scene_with(mode: int, severity: float, seed: int = 3) -> render.Scene:
+    rng = np.random.default_rng(seed)
+    scene, _ = draw_frames.draw_scene(rng, 0)
+    pins = np.array([[1 * render.MAX_COLUMNS + 4]])
+    render.put_defects(rng, scene, pins, np.array([[mode]]), np.array([[severity]]))
+    return scene
+
+
+def test_the_golden_picture_is_the_one_that_ships() -> None:
+    shipped = cv2.imread(str(ROOT / "calibration/recipes/pins-27/golden.png"), cv2.IMREAD_GRAYSCALE)
+    assert shipped is not None
+    assert np.array_equal(draw_frames.golden_frame(), shipped)
+
+
+def test_the_same_seed_draws_the_same_set() -> None:
+    first, second = (list(draw_frames.draw_set(2, seed=5)) for _ in range(2))
+    assert first == second
+    assert first[0][1] != next(iter(draw_frames.draw_set(1, seed=6)))[1]
+
+
+@pytest.mark.parametrize(("severity", "offset_t"), [(0.0, 0.65), (1.0, 1 / T - 1.04)])
+def test_a_bend_begins_at_065_t_and_ends_short_of_the_neighbour(severity: float, offset_t: float) -> None:
+    x, y, _, level = scene_with(render.BENT, severity)["tip"][0, 0]
+    assert np.hypot(x - 4, y - 1) / T == pytest.approx(offset_t, abs=1e-9)
+    assert level > 0
+
+
+def test_no_good_pin_stands_further_off_than_the_benign_limit() -> None:
+    rng = np.random.default_rng(1)
+    scene = render.draw_parts(rng, render.draw_designs(rng, 500, render.PINS_27))
+    assert np.hypot(scene["dx"], scene["dy"]).max() / T < render.BENIGN_BEND_T
+    assert not scene["mode"].any()
+
+
+@pytest.mark.parametrize("mode", range(1, len(render.MODES)))
+@pytest.mark.parametrize("severity", [0.0, 1.0])
+def test_every_defect_changes_the_picture_at_its_place(mode: int, severity: float) -> None:
+    good, bad = scene_with(render.NONE, 0.0), scene_with(mode, severity)
+    frames = [
+        draw_frames.draw_frame(np.random.default_rng(9), scene, draw_frames.NOMINAL, spread=0.0).astype(int)
+        for scene in (good, bad)
+    ]
+    x, y, reach = 800, 600, sampling.PITCH_PX  # pin B5 stands in the middle
+    near = np.s_[y - reach : y + reach, x - reach : x + reach]
+    assert np.abs(frames[1][near] - frames[0][near]).max() > 25
+
+
+def test_a_short_is_on_both_pins_and_a_missing_pin_lowers_the_count() -> None:
+    short = draw_frames.answer_of(scene_with(render.SHORT, 0.5), 0.5)
+    assert short.modes == ("short", "short")
+    assert short.pin_count == 27
+    missing = draw_frames.answer_of(scene_with(render.MISSING, 0.5), 0.5)
+    assert (missing.modes, missing.positions, missing.pin_count) == (("missing",), ("B5",), 26)
+
+
+def test_a_pin_has_one_defect_only() -> None:
+    rng = np.random.default_rng(2)
+    scene = scene_with(render.MISSING, 0.5)
+    same = np.array([[1 * render.MAX_COLUMNS + 4]])
+    render.put_defects(rng, scene, same, np.array([[render.BENT]]), np.array([[0.5]]))
+    assert scene["mode"][0, same[0, 0]] == render.MISSING
+    assert not scene["tip"].any()
+
+
+def test_twins_differ_in_the_target_only_and_labels_follow_the_scene() -> None:
+    batch = sampling.draw_pins(sampling.step_rng(7, 0), 64, None, sampling.BASE)
+    half = 64
+    for key in ("view.scale", "view.noise", "extent", "target", "negative", "scene.base"):
+        assert np.array_equal(batch[key][:half], batch[key][half:]), key
+    decidable = batch["negative"] < 0
+    assert set(batch["judgement"][~decidable]) == {sampling.UNDECIDABLE}
+    assert np.array_equal(batch["judgement"][decidable] == sampling.DEFECTIVE, batch["mode"][decidable] > 0)
+    assert (batch["mode"][:half][decidable[:half]] > 0).all()
+
+
+def test_a_step_depends_on_seed_and_number_alone() -> None:
+    first, second = (sampling.draw_regions(sampling.step_rng(7, 3), 8, None, sampling.BASE, (400, 160)) for _ in "ab")
+    assert all(np.array_equal(first[key], second[key]) for key in first)
