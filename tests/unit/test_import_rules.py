@@ -15,11 +15,12 @@ PURE = set(
     "__init__ records errors messages recipe settings expectation manifest report judge composite inspection"
     " verdict_json complaints engine engine.base engine.frames outputs outputs.base outputs.plc_map outputs.plc_state"
     " outputs.plc_export"
-    " capture worker finding json_text".split()
+    " capture worker finding json_text invariants failpoints".split()
 )
 SERVICES = {"capture.service", "worker.service"}
 TOP = set(
-    "__main__ cli wiring processes check check_places demo demo_station inspect_pictures status trace tables".split()
+    "__main__ cli wiring processes check check_places demo demo_station inspect_pictures status trace tables"
+    " fsck".split()
 )
 
 HOMES = {
