@@ -12,22 +12,24 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
 import zmq
 
+from station import failpoints
 from station.capture.gate import CaptureLimits
 from station.capture.hotfolder import HotFolder
 from station.capture.link import WorkerLink
 from station.capture.picture_file import PictureFile, nothing_read
 from station.capture.prepare import Preparer, unreadable
-from station.capture.spool import DiskFailedError, Folders, Pending, Spool
+from station.capture.spool import MAX_TRIES, DiskFailedError, Folders, Pending, Spool
 from station.complaints import Complaints
 from station.errors import SpoolError
 from station.messages import Hello
 from station.recipe import Recipe
-from station.records import Failure, Job, Reason
+from station.records import Failure, ImageRef, Job, Reason
 from station.settings import Settings
 from station.supervisor_notify import ServiceNotifier
 
@@ -98,6 +100,7 @@ class CaptureService:
         stack.callback(self._hot.close)
         self._spool.open()
         stack.callback(self._spool.close)
+        failpoints.hit("capture-started")
         self._hot.open()
         self._link.open()
         stack.callback(self._link.close)
@@ -161,9 +164,15 @@ class CaptureService:
         try:
             picture = waiting.picture or self._spool.read(pending)
             image = picture.image
-            return self._preparer.prepare(pending.job_id, picture, waiting.seen_ns)
+            if not self._marked(self._spool.begin, pending):
+                return self._preparer.failed(pending.job_id, image, _poison(image), waiting.seen_ns)
+            job = self._preparer.prepare(pending.job_id, picture, waiting.seen_ns)
+            self._marked(self._spool.end, pending)
+            return job
         except OSError as error:
             failure = unreadable(pending.path, error)
+        except DiskFailedError:
+            raise
         except Exception as error:  # noqa: BLE001  nothing a picture can cause may end the service
             _log.exception("Job %s could not be prepared.", pending.job_id)
             failure = Failure(
@@ -172,6 +181,16 @@ class CaptureService:
                 " This is a fault of the station: report it with the picture from the quarantine.",
             )
         return self._preparer.failed(pending.job_id, image, failure, waiting.seen_ns)
+
+    def _marked(self, change: Callable[[Pending], bool], pending: Pending) -> bool:
+        """Change the picture's marks; False if it must not be looked into. Where the disk refuses, it may."""
+        try:
+            return change(pending)
+        except DiskFailedError:
+            raise
+        except SpoolError as error:
+            self._complaints.say("cannot mark", str(error))
+            return True
 
     def _release_all(self) -> None:
         """Move acked pictures out of the spool; what cannot be moved now is tried again in the next turn."""
@@ -189,3 +208,12 @@ class CaptureService:
         """Return one line for `systemctl status`."""
         pictures = len(self._waiting) + self._link.open_jobs
         return f"{pictures} pictures in the spool" + ("; no worker answers" if self._link.is_silent else "")
+
+
+def _poison(image: ImageRef) -> Failure:
+    """Return the failure of a picture that has ended capture again and again."""
+    detail = (
+        f"{image.name!r} was not looked into: capture ended {MAX_TRIES} times over it."
+        " Report it with the picture from the quarantine and capture's log."
+    )
+    return Failure(reason=Reason.IMAGE_UNREADABLE, detail=detail)
