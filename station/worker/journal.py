@@ -15,7 +15,7 @@ from typing import IO
 
 import msgspec
 
-from station import verdict_json
+from station import failpoints, verdict_json
 from station.errors import JournalError
 from station.records import Evaluation, ResultState, Verdict
 
@@ -100,8 +100,11 @@ class Journal:
         Raises JournalError, and stores nothing, when the job has a verdict or the disk refuses.
         """
         with self._errors_mapped(f"given the verdict of job {verdict.job_id}"), self._transaction() as connection:
+            failpoints.hit("verdict-begun")
             numbered = msgspec.structs.replace(verdict, epoch=self.epoch, seq=self._next_seq(connection))
             connection.execute("INSERT INTO verdict VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _row(numbered))
+            failpoints.hit("verdict-inserted")
+        failpoints.hit("verdict-durable")
         self.last_seq = numbered.seq
         return numbered
 
@@ -168,6 +171,7 @@ class Journal:
             started_utc = datetime.now(UTC).isoformat(timespec="milliseconds")
             connection.execute("INSERT INTO epoch VALUES (?, ?)", (last + 1, started_utc))
         self.epoch, self.last_seq = last + 1, 0
+        failpoints.hit("epoch-begun")
 
     def _next_seq(self, connection: sqlite3.Connection) -> int:
         (last,) = connection.execute(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
+from station import failpoints
 from station.complaints import Complaints
 from station.engine.base import Answer, Query, Question
 from station.judge import Judgement
@@ -132,6 +133,7 @@ class WorkerService:
     def _accept(self, received: Received) -> None:
         """Take a job in, behind those that came before it."""
         job = received.job
+        failpoints.hit("job-taken")
         judged = self._journal.judged(job.job_id)
         if judged:
             self._queue.acknowledge(received.peer, Ack(job_id=job.job_id, evaluation=judged[0], result_state=judged[1]))
@@ -173,6 +175,7 @@ class WorkerService:
         if pending and self._engine.state is EngineState.READY:
             pending.asked_ns = time.monotonic_ns()
             self._engine.submit(pending.job.job_id, pending.queries, pending.asked_ns)
+            failpoints.hit("job-asked")
 
     def _conclude_late(self) -> None:
         """Give every job whose deadline has passed its verdict; an answer that still comes is dropped."""
@@ -198,6 +201,7 @@ class WorkerService:
 
     def _take_outcome(self, outcome: Outcome) -> None:
         """Conclude the job that the engine came to an end with, or keep it for a second try."""
+        failpoints.hit("answer-taken")
         pending = self._pending.get(outcome.job_id)
         if pending is None:
             self.complaints.say("late answer", f"The engine was too late for job {outcome.job_id}.")
@@ -262,8 +266,10 @@ class WorkerService:
             )
         )
         self._outputs.send(verdict, job)
+        failpoints.hit("outputs-sent")
         ack = Ack(job_id=job.job_id, evaluation=verdict.evaluation, result_state=verdict.result_state)
         self._queue.acknowledge(pending.peer, ack)
+        failpoints.hit("ack-sent")
 
     def _judged(self, job: Job, regions: tuple[RegionReport, ...] | None, trouble: Failure | None) -> Judgement:
         try:
