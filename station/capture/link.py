@@ -158,7 +158,7 @@ class WorkerLink:
         while self._waiting and len(self._unacked) < self.credit and not self.is_silent:
             job = self._waiting[0]
             failpoints.hit("job-sending")
-            if not self._sent(encode(JobMessage(job=job))):
+            if not self._sent(encode(JobMessage(session=self._session, job=job))):
                 return
             self._waiting.popleft()
             self._unacked[job.job_id] = (job, time.monotonic())

@@ -100,13 +100,14 @@ class Worker:
     ) -> Iterator[None]:
         """Run the service; it ends when the block does."""
         self._stop.clear()
+        self.queue = JobQueue(self._context, self._endpoint, credit=2)
         self.service = WorkerService(
             station="test",
             config_sha256="12" * 32,
             recipe=make_recipe(deadline_ms),
             inspection=inspection or FakeInspection(),
             judge=judge,
-            queue=JobQueue(self._context, self._endpoint, credit=2),
+            queue=self.queue,
             engine=self.engine,
             journal=Journal(self.journal),
             outputs=(*outputs, self.shown),
@@ -122,7 +123,7 @@ class Worker:
 
     def send(self, *jobs: Job) -> None:
         for job in jobs:
-            self.dealer.send(messages.encode(messages.JobMessage(job=job)))
+            self.dealer.send(messages.encode(messages.JobMessage(session=self.queue.session, job=job)))
 
     def hear(self) -> messages.Message:
         assert self.dealer.poll(10_000), f"the worker says nothing; it ended with {self.ended_with}"
