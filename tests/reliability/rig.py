@@ -197,7 +197,7 @@ class Rig:
 
     def is_done(self) -> bool:
         """Return whether all pictures have left hot folder and spool."""
-        left = [*_visible(self.hot), *_visible(self.data / "spool")]
+        left = [*visible(self.hot), *visible(self.data / "spool")]
         return not left
 
     def settle(self, timeout_s: float = 60) -> None:
@@ -267,7 +267,8 @@ class Rig:
             raise AssertionError(f"{name} is not ready after {START_S} s:\n{self.logs}") from None
 
 
-def _visible(folder: Path) -> Iterator[str]:
+def visible(folder: Path) -> Iterator[str]:
+    """Yield the names in a folder that do not begin with a dot."""
     with suppress(FileNotFoundError):
         yield from (entry.name for entry in os.scandir(folder) if not entry.name.startswith("."))
 
