@@ -26,6 +26,7 @@ from station.capture.picture_file import PictureFile, nothing_read
 from station.capture.prepare import Preparer, unreadable
 from station.capture.spool import MAX_TRIES, DiskFailedError, Folders, Pending, Spool
 from station.complaints import Complaints
+from station.disk import DiskRoom
 from station.errors import SpoolError
 from station.messages import Hello
 from station.recipe import Recipe
@@ -76,6 +77,7 @@ class CaptureService:
         hello = Hello(recipe=recipe.file.recipe, recipe_sha256=recipe.sha256)
         self._preparer = Preparer(recipe, limits)
         self._spool = Spool(folders, limits.max_file_bytes)
+        self._room = DiskRoom(capture.spool)
         self._hot = HotFolder(capture.hot_folder, capture.rescan_s, capture.settle_ms)
         self._link = WorkerLink(context, settings.queue.endpoint, hello, recipe.file.deadline_ms)
         self._notifier = notifier or ServiceNotifier()
@@ -134,6 +136,10 @@ class CaptureService:
 
     def _claim(self, name: str) -> None:
         """Take one file into the spool if it is complete. While that is impossible, all files stay where they are."""
+        if problem := self._room.problem:
+            self._complaints.say("disk", problem)
+            self._found.clear()
+            return
         seen_ns = time.monotonic_ns()
         file = self._hot.open_complete(name)
         if file is None:

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from station import failpoints
 from station.complaints import Complaints
+from station.disk import DiskRoom
 from station.engine.base import Answer, Query, Question
 from station.judge import Judgement
 from station.messages import Ack
@@ -79,6 +80,7 @@ class WorkerService:
         self._queue = queue
         self._engine = engine
         self._journal = journal
+        self._room = DiskRoom(journal.path.parent)
         self._outputs = Fanout(outputs)
         self._notifier = notifier
         self._deadlines = Deadlines()
@@ -289,9 +291,11 @@ class WorkerService:
         if now_ns < self._heartbeat_ns:
             return
         self._heartbeat_ns = now_ns + HEARTBEAT_MS * 1_000_000
-        self._outputs.heartbeat(ready=self._engine.is_ready, last_seq=self._journal.last_seq)
+        if problem := self._room.problem:
+            self.complaints.say("disk", problem)
+        self._outputs.heartbeat(ready=self._engine.is_ready and not problem, last_seq=self._journal.last_seq)
         self._notifier.alive()
         self._notifier.status(
             f"engine {self._engine.state}, {self._journal.last_seq} verdicts, {len(self._pending)} waiting."
-            f" {self._engine.reason}"
+            f" {problem or self._engine.reason}"
         )

@@ -20,8 +20,10 @@ from typing import IO, Any, Self
 
 from station import failpoints
 from station.engine.scripted import SCRIPT_VARIABLE
+from station.errors import StationError
 from station.fsck import fsck
 from station.journal_reader import JournalReader
+from station.plc_client import PlcClient
 from station.records import Evaluation, Verdict
 from station.settings import Settings
 from station.settings_file import load_settings
@@ -30,6 +32,8 @@ from tests.running_station import ROOT, write_config
 from tests.waiting import wait_until
 
 START_S = 20
+RESTART_S = 1.0
+"""RestartSec of the units."""
 GOOD, EMPTY, BROKEN = "good", "empty", "broken"
 _JPEGS = {GOOD: encoded(draw_part(Pose(12, -8, 2))), EMPTY: encoded(empty_scene())}
 
@@ -140,8 +144,10 @@ class Rig:
         """The hot folder."""
         return self.data / "hot"
 
-    def start(self, *names: str, change: tuple[str, ...] = (), point: str = "", script: Path | None = None) -> None:
-        """Start services and wait until they are ready; with a fail point or change, only start them."""
+    def start(
+        self, *names: str, change: tuple[str, ...] = (), point: str = "", script: Path | None = None, wait: bool = True
+    ) -> None:
+        """Start services and wait until they are ready; with a fail point only start them."""
         for name in names or ("worker", "capture"):
             environment = {"NOTIFY_SOCKET": str(self.folder / "notify"), failpoints.VARIABLE: point}
             if script:
@@ -156,7 +162,7 @@ class Rig:
             self.drain()
             started_s = time.monotonic()
             self.services[name] = Service(name, int(self._server.ask(command)))
-            if not point:
+            if wait and not point:
                 self.await_ready(name)
                 self.ready_times_s[name].append(time.monotonic() - started_s)
 
@@ -172,6 +178,21 @@ class Rig:
         """Return the exit code of a service, None if it has not ended in time."""
         code = self._server.ask({"pid": pid, "timeout_s": timeout_s})
         return None if code is None else int(code)
+
+    def revive(self) -> None:
+        """Start what has ended again, as systemd would after RestartSec, and do not wait for it."""
+        for name, service in list(self.services.items()):
+            if self._server.ask({"pid": service.pid, "timeout_s": 0}) is not None:
+                time.sleep(RESTART_S)
+                self.start(name, wait=False)
+
+    def is_online(self) -> bool:
+        """Return what the PLC sees."""
+        try:
+            with PlcClient("127.0.0.1", self.settings.outputs.modbus_server.port) as plc:
+                return bool(plc.status()["Online"])
+        except StationError:
+            return False
 
     def deliver(self, kind: str, *, comment: bytes = b"", data: bytes | None = None, ending: str = "jpg") -> str:
         """Put the next picture into the hot folder, complete at once."""

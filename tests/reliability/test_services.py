@@ -16,9 +16,6 @@ from tests.reliability.rig import BROKEN, EMPTY, GOOD, ForkServer, Rig, percenti
 from tests.running_station import END_S, environment
 from tests.waiting import wait_until
 
-RESTART_S = 1.0
-"""RestartSec of the units."""
-
 
 @pytest.mark.timeout(600)
 def test_a_picture_that_kills_capture_is_quarantined_after_two_attempts(server: ForkServer, memory: Path) -> None:
