@@ -119,10 +119,11 @@ class WorkerService:
         self._queue.wait(self._wait_ms(), [watched] if watched else [])
         for received in self._queue.receive():
             self._accept(received)
+        # Before anything that came after them: the engine may have answered a job of this very turn.
+        self._conclude_unasked()
         self._conclude_late()
         for outcome in self._engine.poll(time.monotonic_ns()):
             self._take_outcome(outcome)
-        self._conclude_unasked()
         self._ask_next()
         self._beat()
 
@@ -184,6 +185,7 @@ class WorkerService:
         for job_id in self._deadlines.pop_due(time.monotonic_ns()):
             pending = self._pending.pop(job_id)
             self._conclude(pending, None, self._lateness(pending))
+            self._conclude_unasked()
 
     def _lateness(self, pending: Pending) -> Failure:
         limit = f"within {self._recipe.file.deadline_ms} ms (recipe, deadline_ms)"
@@ -217,6 +219,7 @@ class WorkerService:
         self._ask_next()  # before the disk and the outputs: the engine should not wait for them
         regions, trouble = self._read(pending, outcome)
         self._conclude(pending, regions, trouble, outcome.ms)
+        self._conclude_unasked()
 
     def _read(self, pending: Pending, outcome: Outcome) -> tuple[tuple[RegionReport, ...], None] | tuple[None, Failure]:
         """Return what the engine's answers say, or why they say nothing."""
