@@ -35,7 +35,13 @@ def record(test: str, trials: int, goal: str, **measured: Any) -> None:
     known = json.loads(path.read_text()) if path.exists() else {}
     known["machine"] = _machine()
     rows = known.setdefault("tests", {})
-    rows[test] = {"form": FORM, "trials": trials, "goal": goal, "bound_95": round(3 / trials, 6), **measured}
+    rows[test] = {
+        "form": FORM,
+        "trials": trials,
+        "goal": goal,
+        "bound_95": round(3 / trials, 6) if trials >= 30 else None,
+        **measured,
+    }
     path.write_text(json.dumps(known, indent=2) + "\n")
     (FOLDER / "reliability.md").write_text(table(known))
 
@@ -47,7 +53,8 @@ def table(known: dict[str, Any]) -> str:
     for name, row in known["tests"].items():
         rest = {key: value for key, value in row.items() if key not in {"form", "trials", "goal", "bound_95"}}
         measured = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in rest.items())
-        lines.append(f"| {name} | {row['goal']} | {row['trials']} | {measured} | < {row['bound_95']:.2%} |")
+        bound = "-" if row["bound_95"] is None else f"< {row['bound_95']:.2%}"
+        lines.append(f"| {name} | {row['goal']} | {row['trials']} | {measured} | {bound} |")
     return f"{machine}\n\n" + "\n".join(lines) + "\n"
 
 
