@@ -7,7 +7,9 @@ import os
 import shutil
 import signal
 import time
-from typing import Any
+from datetime import datetime, tzinfo
+from pathlib import Path
+from typing import Any, Self
 
 from station import failpoints
 from station.capture import prepare, spool
@@ -15,7 +17,10 @@ from station.capture.hotfolder import HotFolder
 from station.capture.spool import Pending, Spool
 from station.judge import Judgement
 from station.messages import Ack
+from station.outputs import publisher
 from station.records import Evaluation, Reason, ResultState, Verdict
+from station.worker import journal
+from station.worker import service as worker_service
 from station.worker.journal import Journal
 from station.worker.queue import JobQueue
 from station.worker.service import WorkerService
@@ -48,6 +53,19 @@ def trace(path: str) -> None:
 
     _set(Spool, "claim", traced_claim)
     _set(Journal, "append", traced_append)
+
+
+def clock(path: str) -> None:
+    """The wall clock is off by as many seconds as the file `path` says; monotonic time goes on as it is."""
+
+    class Jumping(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            offset_s = float(Path(path).read_text() or 0)
+            return cls.fromtimestamp(time.time() + offset_s, tz)
+
+    for module in (spool, journal, worker_service, publisher):
+        _set(module, "datetime", Jumping)
 
 
 def poison(_: str = "") -> None:
