@@ -23,7 +23,7 @@ VISITS = [
     for process, points in POINTS.items()
     for point in points
     for hit in range(1, 2 if point in ONCE_A_PROCESS else LAST_HIT + 1)
-][:: count(3, 1)]
+][:: count(4, 1)]
 
 
 @pytest.mark.timeout(3600)

@@ -11,7 +11,7 @@ from tests.reliability.rig import BROKEN, EMPTY, GOOD, ForkServer, Rig, visible
 from tests.waiting import wait_until
 
 KINDS = (GOOD, BROKEN, EMPTY)
-CHOSEN = list(PLANTED) if FORM != "reduced" else ["ack_before_commit", "forget_what_was_judged"]
+CHOSEN = list(PLANTED) if FORM != "reduced" else ["ack_before_commit"]
 
 
 def found(rig: Rig, fault: str) -> str:
