@@ -8,11 +8,12 @@ READY := .venv/.ready
 
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc)
 
-.PHONY: help demo test run check format setup bench measure plc-acceptance
+.PHONY: help demo test reliability run check format setup bench measure plc-acceptance
 
 help:
 	@echo "make demo    watch the station judge the shipped pictures; no camera, GPU or PLC needed"
 	@echo "make test    run all tests"
+	@echo "make reliability  kill, cut power, fill disks: 10 to 15 minutes; as root for the power cuts"
 	@echo "make run     start the station with config.yaml in the foreground; Ctrl-C ends it"
 	@echo "make check   formatting, lint, types, import rules"
 	@echo "make plc-acceptance   the long runs of the PLC's promises, about an hour; writes run/plc-acceptance.md"
@@ -26,6 +27,12 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+# RELIABILITY=long make reliability: 3,000 kills of each process, 1,000 power cuts; about an hour.
+reliability: export RELIABILITY ?= full
+reliability: setup
+	$(BIN)/python -m pytest tests/reliability
+	@cat run/reliability/reliability.md
 
 run: setup
 	@mkdir -p run/station/hot

@@ -255,6 +255,30 @@ def trace(
         raise StationError(f"Nothing is known of {text!r}.", "Give a job id, a part id or a picture's whole file name.")
 
 
+@app.command(epilog="Example: station fsck --json")
+def fsck(
+    config: Config = CONFIG,
+    as_json: AsJson = False,
+    hashed: Annotated[bool, typer.Option("--hash", help="Read every picture and compare its hash; slow.")] = False,
+) -> None:
+    """Check that spool, archive, quarantine and journal agree.
+
+    Exit code 1 if a rule is broken. Changes nothing; the station may run.
+    """
+    from station.fsck import fsck as look
+    from station.json_text import as_text
+    from station.tables import print_report
+
+    _quiet()
+    report = look(_settings(config), hashed)
+    if as_json:
+        typer.echo(as_text(report))
+    else:
+        print_report(report)
+    if not report.holds:
+        raise typer.Exit(FAILED)
+
+
 @app.command("plc-map", epilog="Example: station plc-map --format csv > registers.csv")
 def print_plc_map(
     form: Annotated[MapFormat, typer.Option("--format", help="Markdown, CSV or Structured Text.")] = MapFormat.MD,

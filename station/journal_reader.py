@@ -5,7 +5,7 @@ writer. Any process, any thread. On failure JournalError.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,11 @@ from urllib.parse import quote
 from station import verdict_json
 from station.errors import JournalError
 from station.records import Evaluation, Verdict
+
+GUARDS = frozenset({"verdict_is_never_changed", "verdict_is_never_deleted"})
+"""Triggers of the journal that refuse to change a verdict."""
+COLUMNS = ("job_id", "epoch", "seq", "evaluation", "result_state", "recipe", "part_id", "created_utc")
+"""What stands in a row and in its JSON alike."""
 
 
 class JournalReader:
@@ -49,6 +54,39 @@ class JournalReader:
             (),
         )
         return (int(rows[0][0]), int(rows[0][1])) if rows else (0, 0)
+
+    def all(self) -> Iterator[Verdict]:
+        """Yield every verdict, oldest first; in portions, so that no long read holds up the worker's checkpoints."""
+        place, portion = (0, 0), 1000
+        while True:
+            found = self._verdicts("WHERE (epoch, seq) > (?, ?) ORDER BY epoch, seq LIMIT ?", (*place, portion))
+            yield from found
+            if len(found) < portion:
+                return
+            place = (found[-1].epoch, found[-1].seq)
+
+    def epochs(self) -> tuple[int, ...]:
+        """Return the number of every start of the worker, ascending."""
+        return tuple(int(row[0]) for row in self._rows("SELECT epoch FROM epoch ORDER BY epoch", ()))
+
+    def problems(self) -> tuple[str, ...]:
+        """Return what the database says against itself: damage, a guard that is gone, a row that was changed."""
+        found = [str(row[0]) for row in self._rows("PRAGMA integrity_check", ()) if row[0] != "ok"]
+        guards = {row[0] for row in self._rows("SELECT name FROM sqlite_schema WHERE type = 'trigger'", ())}
+        found += [f"the guard {guard} is gone" for guard in sorted(GUARDS - guards)]
+        doubled = self._rows("SELECT job_id, count(*) FROM verdict GROUP BY job_id HAVING count(*) > 1", ())
+        found += [f"{job_id} has {count} verdicts" for job_id, count in doubled]
+        changed = "".join(f" OR json_extract(json, '$.{name}') IS NOT {name}" for name in COLUMNS[1:])
+        return (
+            *found,
+            *(
+                f"{row[0]}: the row and its verdict do not agree"
+                for row in self._rows(
+                    f"SELECT job_id FROM verdict WHERE json_extract(json, '$.job_id') IS NOT job_id{changed}",  # noqa: S608
+                    (),
+                )
+            ),
+        )
 
     def _verdicts(self, where: str, values: Sequence[Any] | dict[str, Any]) -> list[Verdict]:
         question = f"SELECT json FROM verdict {where}"  # noqa: S608 - `where` is always one of the texts above

@@ -2,7 +2,8 @@
 
 Capture is a DEALER that connects, the worker a ROUTER that binds. Capture says `Hello`; the worker grants `Credit`.
 Capture sends at most that many `Job`s without an `Ack`; each `Ack` gives one credit back. Sending is at least once,
-judging is idempotent by job id. A `Hello` from the worker with another session means: it restarted, send all again.
+judging is idempotent by job id. A `Credit` with another session means: the worker restarted, send all again. A job that
+was sent to an earlier session is dropped by the worker, since those before it may be lost: it comes again in its turn.
 """
 
 import msgspec
@@ -41,6 +42,8 @@ class Sighting(Record, tag="sighting"):
 class JobMessage(Record, tag="job"):
     """Capture -> worker: inspect this."""
 
+    session: str
+    """Of the `Credit` that it is sent on."""
     job: Job
 
 

@@ -1,7 +1,8 @@
 """Tell systemd how the service is: ready, alive, stopping. The only home of sdnotify.
 
 Called from a service's main loop, so that a loop that hangs is restarted by systemd. Without NOTIFY_SOCKET (not
-started by systemd) every call does nothing. Never raises: telling must not stop an inspection.
+started by systemd) every call does nothing. Never raises and hardly waits: telling must not stop an inspection. While
+systemd does not listen, what it should hear of the loop is dropped; that it is ready or stops is waited for a little.
 """
 
 import os
@@ -11,6 +12,7 @@ import sdnotify
 
 ALIVE_EVERY_S = 0.5
 """WATCHDOG=1 is sent at most this often; the unit's WatchdogSec must be several times longer."""
+LONGEST_WAIT_S = 1.0
 
 
 class ServiceNotifier:
@@ -24,7 +26,7 @@ class ServiceNotifier:
 
     def ready(self) -> None:
         """Say that the service has started."""
-        self._tell("READY=1")
+        self._tell("READY=1", LONGEST_WAIT_S)
 
     def status(self, text: str) -> None:
         """Show one line of text in `systemctl status`; sent when it changes."""
@@ -41,11 +43,13 @@ class ServiceNotifier:
 
     def stopping(self) -> None:
         """Say that the service is going down on purpose; the last word, the line is closed."""
-        self._tell("STOPPING=1")
+        self._tell("STOPPING=1", LONGEST_WAIT_S)
         if self._notifier is not None and self._notifier.socket is not None:
             self._notifier.socket.close()
         self._notifier = None
 
-    def _tell(self, line: str) -> None:
-        if self._notifier is not None:
+    def _tell(self, line: str, wait_s: float = 0) -> None:
+        """Tell it, if it is taken within `wait_s`; sdnotify swallows the error."""
+        if self._notifier is not None and self._notifier.socket is not None:
+            self._notifier.socket.settimeout(wait_s)
             self._notifier.notify(line)

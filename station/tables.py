@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from station.finding import Finding, Level
+from station.fsck import Report
 from station.records import Evaluation, Reason, Registration, Verdict
 from station.status import Status
 from station.trace import Trace
@@ -62,6 +63,25 @@ def print_findings(findings: Iterable[Finding]) -> None:
         out.print(finding.found, markup=False)
         if finding.to_do:
             out.print(f"{'':22}-> {finding.to_do}", markup=False)
+
+
+def print_report(report: Report) -> None:
+    """Print what `station fsck` found: counts, then each rule, and below a broken one what breaks it."""
+    out = console()
+    counts = ", ".join(f"{word} {count}" for word, count in report.evaluations.items())
+    out.print(
+        f"{report.accepted} pictures accepted: {report.open} open, {report.judged} judged"
+        f"{f' ({counts})' if counts else ''}; {report.archived} in the archive, {report.quarantined} in quarantine,"
+        f" {report.taken_away} taken away; {report.epochs} starts of the worker.",
+        markup=False,
+    )
+    for rule in report.rules:
+        word, style = ("ok", "green") if not rule.broken else ("FAIL", "red")
+        out.print(Text.assemble((f"{word:4}  ", style), f"{rule.name:14}  {rule.says}"))
+        for line in rule.found:
+            out.print(f"{'':22}-> {line}", markup=False)
+        if rule.broken > len(rule.found):
+            out.print(f"{'':22}-> and {rule.broken - len(rule.found)} more", markup=False)
 
 
 def print_status(status: Status) -> None:

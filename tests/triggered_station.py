@@ -76,13 +76,14 @@ class TriggeredStation:
         endpoint = f"ipc://{self._folder}/jobs.ipc"
         recipe = make_recipe(self._deadline_ms)
         self.output = ModbusServerOutput("127.0.0.1", self.port, triggered=True, recipe_sha256=RECIPE_SHA256)
+        self._queue = JobQueue(self._context, endpoint, credit=16)
         service = WorkerService(
             station="test",
             config_sha256="12" * 32,
             recipe=recipe,
             inspection=FakeInspection(),
             judge=fake_judge,
-            queue=JobQueue(self._context, endpoint, credit=16),
+            queue=self._queue,
             engine=EngineHost(EngineSpec(kind="scripted", manifest_path="", threads=0, gpu_layers=0), kill_ms=2_000),
             journal=Journal(self._folder / "journal.sqlite"),
             outputs=(self.output, *self._more, self.shown),
@@ -113,7 +114,7 @@ class TriggeredStation:
         job = msgspec.structs.replace(job, image=image, captured_ns=captured_ns)
         sighting = messages.Sighting(job_id=name, sha256=image.sha256, captured_ns=captured_ns)
         self._dealer.send(messages.encode(sighting))
-        self._dealer.send(messages.encode(messages.JobMessage(job=job)))
+        self._dealer.send(messages.encode(messages.JobMessage(session=self._queue.session, job=job)))
 
     def plc(
         self, *, window_ms: int = 4_000, misbehaviour: Misbehaviour = Misbehaviour.NONE, seed: int = 0, port: int = 0

@@ -121,8 +121,12 @@ class HotFolder:
     def _names(self) -> list[str]:
         try:
             self._see_to_watch()
-            with os.scandir(self._folder) as entries:
-                found = [(_modified_ns(entry), entry.name) for entry in entries if not _is_skipped(entry.name)]
+            found = self._entries()
+            if found:
+                # A look may miss a file that comes meanwhile and see a later one. The second sees all that came before
+                # the end of the first: with it no picture overtakes another.
+                last = max(found)
+                found = [entry for entry in self._entries() if entry <= last]
         except OSError as error:
             self._complaints.say(
                 "hot folder away",
@@ -131,6 +135,11 @@ class HotFolder:
             )
             return []
         return [name for _, name in sorted(found)]
+
+    def _entries(self) -> list[tuple[int, str]]:
+        """Return (time of change, name) of what may be pictures. Raises OSError."""
+        with os.scandir(self._folder) as entries:
+            return [(_modified_ns(entry), entry.name) for entry in entries if not _is_skipped(entry.name)]
 
     def _see_to_watch(self) -> None:
         """Set the watch anew if it died or watches a folder that is no longer this one. Raises OSError."""

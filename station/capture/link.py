@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import zmq
 
+from station import failpoints
 from station.complaints import Complaints
 from station.errors import QueueError
 from station.messages import MAX_MESSAGE_BYTES, Ack, Credit, Hello, JobMessage, Sighting, decode, encode
@@ -113,6 +114,7 @@ class WorkerLink:
                 self._take_credit(message)
             elif isinstance(message, Ack) and message.job_id in self._unacked:
                 del self._unacked[message.job_id]
+                failpoints.hit("ack-taken")
                 yield message
 
     def _received(self) -> bytes | None:
@@ -160,10 +162,12 @@ class WorkerLink:
     def _send_waiting(self) -> None:
         while self._waiting and len(self._unacked) < self.credit and not self.is_silent:
             job = self._waiting[0]
-            if not self._sent(encode(JobMessage(job=job))):
+            failpoints.hit("job-sending")
+            if not self._sent(encode(JobMessage(session=self._session, job=job))):
                 return
             self._waiting.popleft()
             self._unacked[job.job_id] = (job, time.monotonic())
+            failpoints.hit("job-sent")
 
     def _sent(self, data: bytes) -> bool:
         try:

@@ -12,23 +12,26 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
 import msgspec
 import zmq
 
+from station import failpoints
 from station.capture.gate import CaptureLimits
 from station.capture.hotfolder import HotFolder
 from station.capture.link import WorkerLink
 from station.capture.picture_file import PictureFile, nothing_read
 from station.capture.prepare import Preparer, unreadable
-from station.capture.spool import DiskFailedError, Folders, Pending, Spool
+from station.capture.spool import MAX_TRIES, DiskFailedError, Folders, Pending, Spool
 from station.complaints import Complaints
+from station.disk import DiskRoom
 from station.errors import SpoolError
 from station.messages import Hello, Sighting
 from station.recipe import Recipe
-from station.records import Failure, Job, Reason
+from station.records import Failure, ImageRef, Job, Reason
 from station.settings import Settings
 from station.supervisor_notify import ServiceNotifier
 
@@ -77,6 +80,7 @@ class CaptureService:
         hello = Hello(recipe=recipe.file.recipe, recipe_sha256=recipe.sha256)
         self._preparer = Preparer(recipe, limits)
         self._spool = Spool(folders, limits.max_file_bytes)
+        self._room = DiskRoom(capture.spool)
         self._hot = HotFolder(capture.hot_folder, capture.rescan_s, capture.settle_ms)
         self._link = WorkerLink(context, settings.queue.endpoint, hello, recipe.file.deadline_ms)
         self._notifier = notifier or ServiceNotifier()
@@ -101,6 +105,7 @@ class CaptureService:
         stack.callback(self._hot.close)
         self._spool.open()
         stack.callback(self._spool.close)
+        failpoints.hit("capture-started")
         self._hot.open()
         self._link.open()
         stack.callback(self._link.close)
@@ -134,6 +139,10 @@ class CaptureService:
 
     def _claim(self, name: str) -> None:
         """Take one file into the spool if it is complete. While that is impossible, all files stay where they are."""
+        if problem := self._room.problem:
+            self._complaints.say("disk", problem)
+            self._found.clear()
+            return
         seen_ns = time.monotonic_ns()
         file = self._hot.open_complete(name)
         if file is None:
@@ -170,9 +179,15 @@ class CaptureService:
         try:
             picture = waiting.picture or self._spool.read(pending)
             image = picture.image
-            return self._preparer.prepare(pending.job_id, picture, waiting.seen_ns)
+            if not self._marked(self._spool.begin, pending):
+                return self._preparer.failed(pending.job_id, image, _poison(image), waiting.seen_ns)
+            job = self._preparer.prepare(pending.job_id, picture, waiting.seen_ns)
+            self._marked(self._spool.end, pending)
+            return job
         except OSError as error:
             failure = unreadable(pending.path, error)
+        except DiskFailedError:
+            raise
         except Exception as error:  # noqa: BLE001  nothing a picture can cause may end the service
             _log.exception("Job %s could not be prepared.", pending.job_id)
             failure = Failure(
@@ -181,6 +196,16 @@ class CaptureService:
                 " This is a fault of the station: report it with the picture from the quarantine.",
             )
         return self._preparer.failed(pending.job_id, image, failure, waiting.seen_ns)
+
+    def _marked(self, change: Callable[[Pending], bool], pending: Pending) -> bool:
+        """Change the picture's marks; False if it must not be looked into. Where the disk refuses, it may."""
+        try:
+            return change(pending)
+        except DiskFailedError:
+            raise
+        except SpoolError as error:
+            self._complaints.say("cannot mark", str(error))
+            return True
 
     def _release_all(self) -> None:
         """Move acked pictures out of the spool; what cannot be moved now is tried again in the next turn."""
@@ -207,3 +232,12 @@ def _captured_ns(file: int, seen_ns: int) -> int | None:
     """
     age_ns = time.time_ns() - os.fstat(file).st_ctime_ns
     return seen_ns - age_ns if age_ns >= 0 else None
+
+
+def _poison(image: ImageRef) -> Failure:
+    """Return the failure of a picture that has ended capture again and again."""
+    detail = (
+        f"{image.name!r} was not looked into: capture ended {MAX_TRIES} times over it."
+        " Report it with the picture from the quarantine and capture's log."
+    )
+    return Failure(reason=Reason.IMAGE_UNREADABLE, detail=detail)

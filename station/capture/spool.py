@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from station.capture.job_id import captured_at, new_job_id
+from station import failpoints
+from station.capture.job_id import JobIds, captured_at
 from station.capture.picture_file import PictureFile, read_open, read_path
 from station.errors import SpoolError
 from station.records import Failure
@@ -22,6 +23,10 @@ from station.records import Failure
 LOCK_NAME = ".lock"
 REASON_NAME = "reason.txt"
 PROBE_NAME = ".station-probe"
+MARK = ".tried-"
+"""Begins the names of empty files beside a picture, one for each time that looking into it was begun."""
+MAX_TRIES = 2
+"""A picture that has ended capture so often is not looked into again."""
 ORIGINAL = "original"
 """Folder of the picture in the archive: whatever its name, it cannot meet the files the archive output writes."""
 FIRST_UNREADABLE_REASON = 2000
@@ -61,6 +66,8 @@ class Spool:
         self._folders = folders
         self._max_file_bytes = max_file_bytes
         self._lock: int | None = None
+        self._job_ids = JobIds()
+        self._open_jobs: set[str] = set()
 
     def open(self) -> None:
         """Make the folders, check them and lock the spool. Raises SpoolError."""
@@ -78,7 +85,11 @@ class Spool:
     def recover(self) -> list[Pending]:
         """Return what was claimed before, oldest first; remove claims that never happened. Raises SpoolError."""
         folders = [folder for folder in sorted(self._folders.spool.iterdir()) if folder.name != LOCK_NAME]
-        return [pending for folder in folders if (pending := _recovered(folder))]
+        found = [pending for folder in folders if (pending := _recovered(folder))]
+        if found:
+            self._job_ids.follow(found[-1].job_id)
+        self._open_jobs = {pending.job_id for pending in found}
+        return found
 
     def claim(self, file: int, name: str) -> tuple[Pending, PictureFile | None] | None:
         """Take the complete file `name` of the hot folder, open as `file`, into the spool; it is durable on return.
@@ -93,10 +104,14 @@ class Spool:
             picture = read_open(file, name, self._max_file_bytes)
             if _signature(os.fstat(file)) != _signature(before):
                 return None
+            failpoints.hit("claim-synced")
             path = self._moved_in(source)
             is_same = path is not None and path.lstat().st_ino == before.st_ino
         except OSError as error:
             raise _mapped(error, f"{source} cannot be taken into the spool") from error
+        failpoints.hit("claim-durable")
+        if path:
+            self._open_jobs.add(path.parent.name)
         return (Pending(path.parent.name, path), picture if is_same else None) if path else None
 
     def read(self, pending: Pending) -> PictureFile:
@@ -105,6 +120,7 @@ class Spool:
 
     def release(self, pending: Pending, failure: Failure | None) -> None:
         """Move a picture whose verdict is in the journal to the archive or the quarantine. Raises SpoolError."""
+        failpoints.hit("release-started")
         try:
             if failure is None or failure.reason < FIRST_UNREADABLE_REASON:
                 day = captured_at(pending.job_id).date().isoformat()
@@ -113,14 +129,52 @@ class Spool:
                 target = self._folders.quarantine / pending.job_id
                 _write_reason(target, pending.path.name, failure)
                 _move(pending.path, target)
+            failpoints.hit("release-moved")
+            for mark in self._marks(pending):
+                mark.unlink(missing_ok=True)
             pending.path.parent.rmdir()
         except OSError as error:
             raise _mapped(error, f"{pending.path} cannot be moved out of the spool") from error
+        self._open_jobs.discard(pending.job_id)
+        if not self._open_jobs:
+            self._job_ids = JobIds()  # nothing left to come after: the clock counts again, even if it was set back
+        failpoints.hit("release-done")
+
+    def begin(self, pending: Pending) -> bool:
+        """Mark that the picture is about to be looked into; False if that has ended the process `MAX_TRIES` times.
+
+        The marks have to outlive this process, not a power cut: they are not synced. Raises SpoolError.
+        """
+        for mark in self._marks(pending):
+            try:
+                mark.touch(exist_ok=False)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise _mapped(error, f"{mark} cannot be made") from error
+            failpoints.hit("prepare-marked")
+            return True
+        return False
+
+    def end(self, pending: Pending) -> bool:
+        """Take the marks away: looking into the picture did no harm. Returns True. Raises SpoolError."""
+        failpoints.hit("prepare-done")
+        try:
+            for mark in self._marks(pending):
+                mark.unlink(missing_ok=True)
+        except OSError as error:
+            raise _mapped(error, f"The marks in {pending.path.parent} cannot be removed") from error
+        return True
+
+    @staticmethod
+    def _marks(pending: Pending) -> list[Path]:
+        return [pending.path.with_name(f"{MARK}{number}") for number in range(1, MAX_TRIES + 1)]
 
     def _moved_in(self, source: Path) -> Path | None:
         """Rename the file into a new job folder and make that durable; None if it is no longer there."""
-        folder = self._folders.spool / new_job_id(datetime.now(UTC))
+        folder = self._folders.spool / self._job_ids.next(datetime.now(UTC))
         folder.mkdir()
+        failpoints.hit("claim-folder-made")
         try:
             path = source.rename(folder / source.name)
         except OSError as error:
@@ -128,6 +182,7 @@ class Spool:
             if isinstance(error, FileNotFoundError):
                 return None
             raise
+        failpoints.hit("claim-renamed")
         try:
             for changed in (folder, self._folders.spool, self._folders.hot):
                 _fsync_folder(changed)
@@ -141,6 +196,8 @@ def _recovered(folder: Path) -> Pending | None:
     try:
         captured_at(folder.name)
         files = list(folder.iterdir())
+        marks = [file for file in files if file.name.startswith(MARK)]
+        files = [file for file in files if file not in marks]
     except (ValueError, NotADirectoryError):
         _log.error("%s in the spool is not a job and is left alone. Look what it is and move it away.", folder)
         return None
@@ -151,6 +208,8 @@ def _recovered(folder: Path) -> Pending | None:
     if files:
         _log.error("%s holds %d files instead of one and is left alone. Look what they are.", folder, len(files))
     else:
+        for mark in marks:
+            mark.unlink()
         folder.rmdir()
     return None
 

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from station import failpoints
 from station.engine import frames
 from station.engine.base import Answer, Engine
 from station.engine.scripted import ScriptedEngine, script_from_environment
@@ -41,9 +42,12 @@ def main(socket_fd: int, parent_pid: int) -> int:
         except StationError as error:
             link.sendall(frames.encode(frames.Refused(job_id=None, detail=str(error))))
             return 1
+        failpoints.hit("engine-loaded")
         link.sendall(frames.encode(frames.Loaded(model=engine.model(), is_simulated=engine.is_simulated)))
         for ask in asks:
+            failpoints.hit("engine-asked")
             link.sendall(frames.encode(_answer(engine, ask)))
+            failpoints.hit("engine-answered")
         engine.close()
     return 0
 

@@ -14,7 +14,7 @@ import re
 import threading
 from pathlib import Path
 
-from station import verdict_json
+from station import failpoints, verdict_json
 from station.complaints import Complaints
 from station.errors import OutputError
 from station.outputs.annotation import annotate
@@ -130,9 +130,11 @@ def _write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+    failpoints.hit("archive-writing")
     partial.replace(path)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+    failpoints.hit("archive-written")

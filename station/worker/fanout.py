@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 
+from station import failpoints
 from station.complaints import Complaints
 from station.errors import OutputError
 from station.outputs.base import Output
@@ -24,7 +25,7 @@ class Fanout:
 
     def send(self, verdict: Verdict, job: Job) -> None:
         """Show a verdict that the journal has. Never raises."""
-        self._each(lambda output: output.send(verdict, job), f"Verdict {verdict.epoch}:{verdict.seq}")
+        self._each(lambda output: _sent(output, verdict, job), f"Verdict {verdict.epoch}:{verdict.seq}")
 
     def heartbeat(self, *, ready: bool, last_seq: int) -> None:
         """Show that the worker's loop runs. Never raises."""
@@ -43,3 +44,8 @@ class Fanout:
                 self.complaints.say(output.name, f"{what} not shown by {output.name}: {error}")
             except Exception:  # noqa: BLE001 - outermost guard: a fault in one output must not stop the others
                 self.complaints.say(output.name, f"{what} not shown by {output.name}: unexpected error", traceback=True)
+
+
+def _sent(output: Output, verdict: Verdict, job: Job) -> None:
+    output.send(verdict, job)
+    failpoints.hit("output-sent")

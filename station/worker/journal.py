@@ -15,7 +15,7 @@ from typing import IO
 
 import msgspec
 
-from station import verdict_json
+from station import failpoints, verdict_json
 from station.errors import JournalError
 from station.records import Evaluation, ResultState, Verdict
 
@@ -58,7 +58,7 @@ class Journal:
     """The journal file at `path`. Nothing is touched before `open`."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._lock: IO[bytes] | None = None
         self._connection: sqlite3.Connection | None = None
         self.epoch = 0
@@ -69,17 +69,17 @@ class Journal:
     def open(self) -> None:
         """Lock, check and if need be create the journal, and begin a new epoch. Raises JournalError."""
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             self._take_lock()
             with self._errors_mapped("opened"):
-                self._connection = sqlite3.connect(self._path, isolation_level=None)
+                self._connection = sqlite3.connect(self.path, isolation_level=None)
                 self._configure()
                 self._check_or_create()
                 self._begin_epoch()
         except OSError as error:
             self.close()
             raise JournalError(
-                f"The journal {self._path} cannot be opened: {error}.", "Check folder, rights and disk."
+                f"The journal {self.path} cannot be opened: {error}.", "Check folder, rights and disk."
             ) from error
         except JournalError:
             self.close()
@@ -100,8 +100,11 @@ class Journal:
         Raises JournalError, and stores nothing, when the job has a verdict or the disk refuses.
         """
         with self._errors_mapped(f"given the verdict of job {verdict.job_id}"), self._transaction() as connection:
+            failpoints.hit("verdict-begun")
             numbered = msgspec.structs.replace(verdict, epoch=self.epoch, seq=self._next_seq(connection))
             connection.execute("INSERT INTO verdict VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _row(numbered))
+            failpoints.hit("verdict-inserted")
+        failpoints.hit("verdict-durable")
         self.last_seq = numbered.seq
         return numbered
 
@@ -128,17 +131,17 @@ class Journal:
     @property
     def _open_connection(self) -> sqlite3.Connection:
         if self._connection is None:
-            raise JournalError(f"The journal {self._path} is not open.")
+            raise JournalError(f"The journal {self.path} is not open.")
         return self._connection
 
     def _take_lock(self) -> None:
         """Hold `<journal>.lock` until `close`. Not the journal itself: closing it here would drop SQLite's locks."""
-        self._lock = self._path.with_name(self._path.name + ".lock").open("wb")
+        self._lock = self.path.with_name(self.path.name + ".lock").open("wb")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise JournalError(
-                f"The journal {self._path} is in use by another worker.",
+                f"The journal {self.path} is in use by another worker.",
                 "Stop the other worker, or give this station a journal of its own (config.yaml, journal.path).",
             ) from error
 
@@ -151,14 +154,14 @@ class Journal:
         connection = self._open_connection
         (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if finding != "ok":
-            raise JournalError(f"The journal {self._path} is damaged: {finding}.", _KEEP_ASIDE)
+            raise JournalError(f"The journal {self.path} is damaged: {finding}.", _KEEP_ASIDE)
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         if version == 0 and tables == 0:
             connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
         elif version != SCHEMA_VERSION:
             raise JournalError(
-                f"The journal {self._path} has schema {version}, this release reads {SCHEMA_VERSION}.",
+                f"The journal {self.path} has schema {version}, this release reads {SCHEMA_VERSION}.",
                 f"It belongs to another release or another program: use the right one. {_KEEP_ASIDE}",
             )
 
@@ -168,6 +171,7 @@ class Journal:
             started_utc = datetime.now(UTC).isoformat(timespec="milliseconds")
             connection.execute("INSERT INTO epoch VALUES (?, ?)", (last + 1, started_utc))
         self.epoch, self.last_seq = last + 1, 0
+        failpoints.hit("epoch-begun")
 
     def _next_seq(self, connection: sqlite3.Connection) -> int:
         (last,) = connection.execute(
@@ -194,7 +198,7 @@ class Journal:
             yield
         except sqlite3.DatabaseError as error:
             hint = _KEEP_ASIDE if type(error) is sqlite3.DatabaseError else "Check disk space, rights and the disk."
-            raise JournalError(f"The journal {self._path} cannot be {what}: {error}.", hint) from error
+            raise JournalError(f"The journal {self.path} cannot be {what}: {error}.", hint) from error
 
 
 def _row(verdict: Verdict) -> tuple[str | int | bytes | None, ...]:

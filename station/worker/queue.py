@@ -22,6 +22,8 @@ from station.complaints import Complaints
 from station.errors import QueueError
 from station.records import Job
 
+logger = logging.getLogger(__name__)
+
 _IPC = "ipc://"
 _MAX_PER_TURN = 16
 """Messages taken in one turn, so that a flood delays no deadline."""
@@ -51,7 +53,12 @@ class JobQueue:
         self._lock: IO[bytes] | None = None
         self._undelivered: dict[str, messages.Ack] = {}
         self._sightings: list[messages.Sighting] = []
-        self.complaints = Complaints(logging.getLogger(__name__))
+        self.complaints = Complaints(logger)
+
+    @property
+    def session(self) -> str:
+        """What tells this start of the worker from all others."""
+        return self._credit.session
 
     def open(self) -> None:
         """Bind. Raises QueueError when the endpoint is in use or cannot be made."""
@@ -131,8 +138,11 @@ class JobQueue:
                 self._greet(parts[0])
             case messages.Sighting():
                 self._sightings.append(message)
-            case messages.JobMessage():
+            case messages.JobMessage(session=self.session):
                 return message.job
+            case messages.JobMessage():
+                # Sent to the worker before this one: it would overtake those that went down with that worker.
+                logger.debug("Job %s was sent to an earlier worker and is awaited again.", message.job.job_id)
             case _:
                 self.complaints.say("unexpected message", f"Capture sent {type(message).__name__}; ignored.")
         return None

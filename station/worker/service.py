@@ -13,7 +13,9 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
+from station import failpoints
 from station.complaints import Complaints
+from station.disk import DiskRoom
 from station.engine.base import Answer, Query, Question
 from station.judge import Judgement
 from station.messages import Ack
@@ -94,6 +96,7 @@ class WorkerService:
         self._queue = queue
         self._engine = engine
         self._journal = journal
+        self._room = DiskRoom(journal.path.parent)
         self._outputs = Fanout(outputs)
         self._notifier = notifier
         self._triggers = triggers
@@ -141,10 +144,11 @@ class WorkerService:
         for one in received:
             self._accept(one)
         self._answer_triggers()
+        # Before anything that came after them: the engine may have answered a job of this very turn.
+        self._conclude_unasked()
         self._conclude_late()
         for outcome in self._engine.poll(time.monotonic_ns()):
             self._take_outcome(outcome)
-        self._conclude_unasked()
         self._ask_next()
         self._beat()
 
@@ -158,6 +162,7 @@ class WorkerService:
     def _accept(self, received: Received) -> None:
         """Take a job in, behind those that came before it."""
         job = received.job
+        failpoints.hit("job-taken")
         judged = self._journal.judged(job.job_id)
         if judged:
             self._queue.acknowledge(received.peer, Ack(job_id=job.job_id, evaluation=judged[0], result_state=judged[1]))
@@ -207,12 +212,14 @@ class WorkerService:
         if pending and self._engine.state is EngineState.READY:
             pending.asked_ns = time.monotonic_ns()
             self._engine.submit(pending.job.job_id, pending.queries, pending.asked_ns)
+            failpoints.hit("job-asked")
 
     def _conclude_late(self) -> None:
         """Give every job whose deadline has passed its verdict; an answer that still comes is dropped."""
         for job_id in self._deadlines.pop_due(time.monotonic_ns()):
             pending = self._pending.pop(job_id)
             self._conclude(pending, None, self._lateness(pending))
+            self._conclude_unasked()
 
     def _lateness(self, pending: Pending) -> Failure:
         limit = f"within {self._recipe.file.deadline_ms} ms (recipe, deadline_ms)"
@@ -232,6 +239,7 @@ class WorkerService:
 
     def _take_outcome(self, outcome: Outcome) -> None:
         """Conclude the job that the engine came to an end with, or keep it for a second try."""
+        failpoints.hit("answer-taken")
         pending = self._pending.get(outcome.job_id)
         if pending is None:
             self.complaints.say("late answer", f"The engine was too late for job {outcome.job_id}.")
@@ -245,6 +253,7 @@ class WorkerService:
         self._ask_next()  # before the disk and the outputs: the engine should not wait for them
         regions, trouble = self._read(pending, outcome)
         self._conclude(pending, regions, trouble, outcome.ms)
+        self._conclude_unasked()
 
     def _read(self, pending: Pending, outcome: Outcome) -> tuple[tuple[RegionReport, ...], None] | tuple[None, Failure]:
         """Return what the engine's answers say, or why they say nothing."""
@@ -303,12 +312,14 @@ class WorkerService:
             )
         )
         self._outputs.send(verdict, job)
+        failpoints.hit("outputs-sent")
         if self._triggers and pending.trigger:
             self._triggers.answered(pending.trigger)
         if not pending.peer:
             return  # no picture, nobody waits for an ack
         ack = Ack(job_id=job.job_id, evaluation=verdict.evaluation, result_state=verdict.result_state)
         self._queue.acknowledge(pending.peer, ack)
+        failpoints.hit("ack-sent")
 
     def _take_orders(self) -> None:
         """Take in what the PLC wants."""
@@ -376,10 +387,12 @@ class WorkerService:
         if now_ns < self._heartbeat_ns:
             return
         self._heartbeat_ns = now_ns + HEARTBEAT_MS * 1_000_000
-        ready = self._engine.is_ready and self._may_be_ready()
+        if problem := self._room.problem:
+            self.complaints.say("disk", problem)
+        ready = self._engine.is_ready and self._may_be_ready() and not problem
         self._outputs.heartbeat(ready=ready, last_seq=self._journal.last_seq)
         self._notifier.alive()
         self._notifier.status(
             f"engine {self._engine.state}, {self._journal.last_seq} verdicts, {len(self._pending)} waiting."
-            f" {self._engine.reason}"
+            f" {problem or self._engine.reason}"
         )

@@ -77,6 +77,20 @@ def test_files_are_found_oldest_first_and_temporary_ones_are_skipped(hot: HotFol
     assert hot.scan() == ["old.jpg", "a.jpg", "b.jpg", "new.jpg"]
 
 
+def test_a_file_that_one_look_misses_is_not_overtaken_by_a_later_one(
+    hot: HotFolder, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for second, name in enumerate("abcd"):
+        (folder / name).write_bytes(b"1")
+        os.utime(folder / name, (second, second))
+    looks = [
+        [(0, "a"), (2, "c")],  # b and c came during this look; what comes after it, d, waits for the next
+        [(0, "a"), (1, "b"), (2, "c"), (3, "d")],
+    ]
+    monkeypatch.setattr(hot, "_entries", lambda: looks.pop(0))
+    assert hot.scan() == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize("way", ["write", "rename inside", "rename from elsewhere", "hard link and unlink"])
 def test_each_way_to_deliver_a_file_wakes_the_loop(hot: HotFolder, folder: Path, way: str) -> None:
     settled(hot)

@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime, tzinfo
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -257,3 +259,57 @@ def test_a_claim_that_cannot_be_made_durable_ends_the_service_and_is_found_again
         with pytest.raises(DiskFailedError):
             claim(spool, folders, "a.jpg")
     assert [one.path.name for one in spool.recover()] == ["a.jpg"]
+
+
+def restarted(folders: Folders) -> Spool:
+    """Return another spool on the same folders, as after a crash."""
+    again = Spool(folders, max_file_bytes=1000)
+    again.open()
+    return again
+
+
+def test_a_picture_over_which_capture_ended_twice_is_not_looked_into_again(spool: Spool, folders: Folders) -> None:
+    pending = claim(spool, folders, "a.jpg")
+    claim(spool, folders, "b.jpg")
+    for expected in (True, True, False, False):
+        assert spool.begin(pending) is expected
+        spool.close()
+        spool = restarted(folders)
+        assert [found.path.name for found in spool.recover()] == ["a.jpg", "b.jpg"]
+    spool.release(pending, UNREADABLE)
+    assert names(folders.quarantine) == [f"{pending.job_id}/a.jpg", f"{pending.job_id}/reason.txt"]
+    spool.close()
+
+
+def test_a_picture_that_did_no_harm_may_be_looked_into_any_number_of_times(spool: Spool, folders: Folders) -> None:
+    pending = claim(spool, folders, "a.jpg")
+    for _ in range(5):
+        assert spool.begin(pending)
+        spool.end(pending)
+    assert names(pending.path.parent) == ["a.jpg"]
+
+
+def test_pictures_keep_their_order_across_a_restart_when_the_clock_was_set_back(
+    spool: Spool, folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class EarlierClock(datetime):
+        @classmethod
+        def now(cls, zone: tzinfo | None = None) -> Self:
+            return cls(2020, 1, 1, tzinfo=zone)
+
+    for name in "abc":
+        claim(spool, folders, name)
+    spool.close()
+    monkeypatch.setattr("station.capture.spool.datetime", EarlierClock)
+    spool = restarted(folders)
+    spool.recover()
+    for name in "de":
+        claim(spool, folders, name)
+    spool.close()
+    spool = restarted(folders)
+    left = spool.recover()
+    assert [pending.path.name for pending in left] == list("abcde")
+    for pending in left:
+        spool.release(pending, None)
+    assert claim(spool, folders, "f").job_id.startswith("2020")
+    spool.close()

@@ -93,13 +93,25 @@ def test_every_start_has_its_own_session(context: Context, tmp_path: Path) -> No
 
 def test_jobs_come_in_order_and_acks_go_back(queue: JobQueue, capture: PlainCapture) -> None:
     for job_id in ("a", "b"):
-        capture.say(messages.encode(messages.JobMessage(job=make_job(job_id))))
+        capture.say(messages.encode(messages.JobMessage(session=queue.session, job=make_job(job_id))))
     received: list[Received] = []
     while len(received) < 2:
         received += _received(queue)
     assert [job.job_id for _, job in received] == ["a", "b"]
     queue.acknowledge(received[0].peer, ACK)
     assert capture.hear() == ACK
+
+
+def test_a_job_sent_to_an_earlier_worker_is_dropped_since_it_would_overtake(
+    queue: JobQueue, capture: PlainCapture
+) -> None:
+    capture.say(messages.encode(messages.JobMessage(session="before", job=make_job("b"))))
+    for job_id in ("a", "b"):
+        capture.say(messages.encode(messages.JobMessage(session=queue.session, job=make_job(job_id))))
+    received: list[Received] = []
+    while len(received) < 2:
+        received += _received(queue)
+    assert [job.job_id for _, job in received] == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +122,7 @@ def test_a_malformed_message_is_counted_and_the_next_one_read(
     parts: tuple[bytes, ...], queue: JobQueue, capture: PlainCapture
 ) -> None:
     capture.say(*parts)
-    capture.say(messages.encode(messages.JobMessage(job=make_job("a"))))
+    capture.say(messages.encode(messages.JobMessage(session=queue.session, job=make_job("a"))))
     assert [job.job_id for _, job in _received(queue)] == ["a"]
     assert queue.complaints.counts == {"malformed message": 1}
 
@@ -136,7 +148,7 @@ def test_wait_ends_when_a_message_or_another_descriptor_is_ready(queue: JobQueue
     with ours, theirs:
         theirs.send(b"x")
         queue.wait(20_000, [(ours.fileno(), False)])
-    capture.say(messages.encode(messages.JobMessage(job=make_job("a"))))
+    capture.say(messages.encode(messages.JobMessage(session=queue.session, job=make_job("a"))))
     queue.wait(20_000)
     assert _received(queue)
 

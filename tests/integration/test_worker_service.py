@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,13 +101,14 @@ class Worker:
     ) -> Iterator[None]:
         """Run the service; it ends when the block does."""
         self._stop.clear()
+        self.queue = JobQueue(self._context, self._endpoint, credit=2)
         self.service = WorkerService(
             station="test",
             config_sha256="12" * 32,
             recipe=make_recipe(deadline_ms),
             inspection=inspection or FakeInspection(),
             judge=judge,
-            queue=JobQueue(self._context, self._endpoint, credit=2),
+            queue=self.queue,
             engine=self.engine,
             journal=Journal(self.journal),
             outputs=(*outputs, self.shown),
@@ -122,7 +124,7 @@ class Worker:
 
     def send(self, *jobs: Job) -> None:
         for job in jobs:
-            self.dealer.send(messages.encode(messages.JobMessage(job=job)))
+            self.dealer.send(messages.encode(messages.JobMessage(session=self.queue.session, job=job)))
 
     def hear(self) -> messages.Message:
         assert self.dealer.poll(10_000), f"the worker says nothing; it ended with {self.ended_with}"
@@ -312,6 +314,25 @@ def test_no_verdict_overtakes_that_of_an_earlier_job(worker: Worker) -> None:
         acked = [worker.hear() for _ in range(4)]
     assert [ack.job_id for ack in acked if isinstance(ack, messages.Ack)] == ["a", "b", "c", "d"]
     assert [verdict.seq for verdict in worker.shown.verdicts] == [1, 2, 3, 4]
+
+
+class SlowQueries(FakeInspection):
+    """Takes so long to prepare a job that the engine has answered the one before in the same turn; not for "a"."""
+
+    def queries(self, job: Job) -> tuple[Query, ...]:
+        time.sleep(0.05)
+        if job.job_id == "a":
+            raise ValueError("while this one is prepared, the others arrive together")
+        return super().queries(job)
+
+
+def test_an_answer_of_the_same_turn_does_not_overtake_an_earlier_job(worker: Worker) -> None:
+    unreadable = Failure(reason=Reason.IMAGE_UNREADABLE, detail="cut off")
+    with worker.running(inspection=SlowQueries()):
+        worker.wait_ready()
+        worker.send(make_job("a"), make_job("b", failure=unreadable), make_job("c"), make_job("d"), make_job("e"))
+        acked = [worker.hear() for _ in range(5)]
+    assert [ack.job_id for ack in acked if isinstance(ack, messages.Ack)] == ["a", "b", "c", "d", "e"]
 
 
 def test_a_job_of_another_recipe_is_undefined(worker: Worker) -> None:

@@ -16,12 +16,12 @@ PURE = set(
     " verdict_json complaints engine engine.base engine.frames outputs outputs.base outputs.plc_map outputs.plc_state"
     " outputs.plc_export outputs.plc_document outputs.plc_control outputs.handshake outputs.handshake_tables"
     " outputs.plc_rules"
-    " outputs.plc_client_block capture worker worker.pairing finding json_text".split()
+    " outputs.plc_client_block capture worker worker.pairing finding json_text invariants failpoints".split()
 )
 SERVICES = {"capture.service", "worker.service"}
 TOP = set(
     "__main__ cli wiring processes check check_places demo demo_station inspect_pictures status trace tables"
-    " plc_simulator plc_sim".split()
+    " plc_simulator plc_sim fsck".split()
 )
 
 HOMES = {

@@ -59,3 +59,16 @@ def test_without_systemd_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> Non
     notifier.status("ready")
     notifier.alive()
     notifier.stopping()
+
+
+@pytest.mark.timeout(5)
+def test_a_systemd_that_does_not_listen_holds_nobody_up(
+    supervisor: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("station.supervisor_notify.ALIVE_EVERY_S", 0)
+    monkeypatch.setattr("station.supervisor_notify.LONGEST_WAIT_S", 0.05)
+    notifier = ServiceNotifier()
+    for _ in range(1000):  # the kernel holds about ten messages
+        notifier.alive()
+    notifier.stopping()
+    assert len(_heard(supervisor)) < 1000
