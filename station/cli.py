@@ -195,6 +195,31 @@ def inspect(
     typer.echo(f"Annotated pictures are below {out}.", err=True)
 
 
+@app.command(epilog="Example: station evaluate calibration/demo --out evaluation")
+def evaluate(
+    folder: Annotated[Path, typer.Argument(metavar="SET", help="A labelled set: pictures and labels.csv.")],
+    config: Config = CONFIG,
+    as_json: AsJson = False,
+    model: Annotated[list[Path] | None, typer.Option(metavar="MANIFEST", help="A model; several are compared.")] = None,
+    out: Annotated[Path, typer.Option(help="Where evaluation.html, .json and the verdicts go.")] = Path("evaluation"),
+) -> None:
+    """Measure how right the station is on a labelled set.
+
+    Judges the way of the line: errors with exact limits, curves, the worst pictures; the OpenCV baseline beside it.
+    """
+    from calibration.evaluate import evaluate as measure
+    from calibration.tables import print_evaluation
+    from station.json_text import as_text
+
+    _quiet()
+    report = measure(_settings(config), folder, model or [], out)
+    if as_json:
+        typer.echo(as_text(report))
+    else:
+        print_evaluation(report)
+    typer.echo(f"Plots and the worst pictures: {out / 'evaluation.html'}", err=True)
+
+
 @app.command(epilog="Example: station status --json")
 def status(config: Config = CONFIG, as_json: AsJson = False) -> None:
     """Say what runs, what waits and what was judged last."""

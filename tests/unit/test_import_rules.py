@@ -39,6 +39,10 @@ HOMES = {
 """Library -> the modules, or folders of modules, that may import it."""
 
 
+CALIBRATION_HOMES = {"cv2": {"baseline"}, "rich": {"tables"}}
+"""The same for calibration/, which stands above the station."""
+
+
 def modules() -> dict[str, Path]:
     """Return name without the leading `station.` -> file."""
     files = (ROOT / "station").rglob("*.py")
@@ -85,3 +89,16 @@ def test_each_foreign_library_has_one_home(module: str) -> None:
         homes = HOMES.get(name.partition(".")[0])
         allowed = homes is None or module in homes or module.partition(".")[0] in homes
         assert allowed, f"station.{module} must not import {name}; its home is {homes}"
+
+
+def test_of_the_station_only_the_command_line_knows_calibration() -> None:
+    for module, file in modules().items():
+        assert module == "cli" or not any(name.startswith("calibration") for name in imports(file)), module
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "calibration").glob("*.py")), ids=lambda file: file.stem)
+def test_foreign_libraries_have_one_home_in_calibration(file: Path) -> None:
+    for name in imports(file):
+        library = name.partition(".")[0]
+        allowed = CALIBRATION_HOMES.get(library, set() if library in HOMES else {file.stem})
+        assert file.stem in allowed, f"calibration.{file.stem} must not import {name}"
