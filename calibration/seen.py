@@ -8,11 +8,12 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from station.labels import Label
+from station.labels import POPULATIONS, Label
 from station.records import Evaluation, Record, Verdict
 
 MARGIN_LIMIT = 40.0
 """Margins end here: beyond it a double cannot tell p(defect) from 0 or 1."""
+NOT_SAID = "not said"
 _WORST_FIRST = (Evaluation.NOT_OK, Evaluation.UNDEFINED, Evaluation.NOT_DECIDABLE, Evaluation.OK)
 
 
@@ -39,6 +40,8 @@ class Seen(Record):
     modes: tuple[str, ...]
     positions: tuple[str, ...]
     pin_count: int | None
+    population: str
+    """drawn, edited, real, or "not said"."""
     verdict: Verdict
     pins: tuple[PinSeen, ...]
     baseline: float | None
@@ -62,6 +65,7 @@ class Part(Record):
     part: str
     is_bad: bool
     modes: tuple[str, ...]
+    population: str
     score: float | None
     """A bad part's smallest margin, a good one's largest; None when a picture was not asked about."""
 
@@ -91,6 +95,7 @@ def seen_of(labels: Sequence[Label], verdict: Verdict, baseline: float | None) -
         modes=tuple(mode for label in labels for mode in label.defect_modes),
         positions=tuple(pin for label in labels for pin in label.defect_positions),
         pin_count=sum(count for count in counts if count is not None) if None not in counts else None,
+        population=next((label.population for label in labels if label.population), NOT_SAID),
         verdict=verdict,
         pins=tuple(_pins(labels, verdict)),
         baseline=baseline,
@@ -130,5 +135,6 @@ def _part(name: str, pictures: list[Seen]) -> Part:
         part=name,
         is_bad=bool(bad),
         modes=tuple(dict.fromkeys(mode for picture in bad for mode in picture.modes)),
+        population=min((picture.population for picture in pictures), key=(*POPULATIONS, NOT_SAID).index),
         score=(min(asked) if bad else max(asked)) if len(asked) == len(margins) else None,
     )

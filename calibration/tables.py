@@ -12,6 +12,7 @@ from rich.table import Table
 
 from calibration.evaluation import ModelReport, PlaceErrors, SetReport
 from calibration.evaluation_html import judges, shown
+from calibration.thresholds import Calibration
 from station.records import Evaluation
 
 T = TypeVar("T")
@@ -47,6 +48,35 @@ def print_evaluation(report: SetReport) -> None:
             f" p {one.p_value:.3g} (McNemar)",
             markup=False,
         )
+
+
+def print_calibration(found: Calibration) -> None:
+    """Print limits, what they rest on, and what is too small."""
+    out = _console()
+    groups = [[name, str(group.good), str(group.bad)] for name, group in found.groups.items()]
+    _print(out, ["parts", "good", "defective"], groups)
+    for text in found.too_small:
+        out.print(f"too small  {text}", markup=False)
+    if found.limits is None:
+        out.print("\nNo limits: nothing can be promised with these parts.", style="bold")
+        return
+    out.print(
+        f"\ntemperature {found.limits.temperature:.3f}; OK up to p(defect) {found.limits.ok_max_p_defect:.6g}"
+        f" (log odds {found.limits.t_lo:.1f}), NOT_OK from {found.limits.not_ok_min_p_defect:.6g}"
+        f" (log odds {found.limits.t_hi:.1f})\n",
+        markup=False,
+    )
+    both = [(name, one) for name, one in (("calibrate", found.calibrate), ("verify", found.verify)) if one]
+    names = ["escapes", "rejects", "undecided_good", "undecided_bad"]
+    rows = [[name.replace("_", ", "), *(shown(getattr(one, name)) for _, one in both)] for name in names]
+    for what in ("escapes_by_mode", "escapes_by_population", "rejects_by_population"):
+        keys = sorted({key for _, one in both for key in getattr(one, what)})
+        rows += [
+            [f"{what.partition('_')[0]}, {key}", *(shown(getattr(one, what).get(key)) for _, one in both)]
+            for key in keys
+        ]
+    _print(out, ["k of n [95 % limits]", *(name for name, _ in both)], rows)
+    out.print(f"\nVerifying: {found.verified}.", markup=False)
 
 
 def _console() -> Console:

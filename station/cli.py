@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 FAILED = 1
 WRONG_CONFIGURATION = 2
 
+CALIBRATE_EXAMPLE = "Example: station calibrate thresholds SET --max-escape 0.01"
+
 app = typer.Typer(
     help="Edge inspection station: pictures of parts in, verdicts at the PLC and on ZeroMQ out.",
     no_args_is_help=True,
@@ -30,6 +32,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+calibrate = typer.Typer(no_args_is_help=True, help="Set limits by measurement.", epilog=CALIBRATE_EXAMPLE)
+app.add_typer(calibrate, name="calibrate")
 
 Config = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The station's configuration.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -218,6 +223,40 @@ def evaluate(
     else:
         print_evaluation(report)
     typer.echo(f"Plots and the worst pictures: {out / 'evaluation.html'}", err=True)
+
+
+@calibrate.command(epilog="Example: station calibrate thresholds SET --max-escape 0.01 --confidence 0.95")
+def thresholds(
+    folder: Annotated[Path, typer.Argument(metavar="SET", help="A labelled set, not used in training.")],
+    config: Config = CONFIG,
+    as_json: AsJson = False,
+    max_escape: Annotated[float, typer.Option(min=1e-6, max=0.5, help="Share of defective parts said OK.")] = 0.01,
+    max_reject: Annotated[float, typer.Option(min=1e-6, max=0.5, help="Share of good parts said NOT_OK.")] = 0.01,
+    confidence: Annotated[float, typer.Option(min=0.5, max=0.9999, help="That each of the two holds.")] = 0.95,
+    write: Annotated[bool, typer.Option("--write", help="Put the limits into recipe.yaml.")] = False,
+) -> None:
+    """Find limits that keep a promise, and write the certificate.
+
+    Exit code 1 if the set is too small; it says how many more parts are needed.
+    """
+    from calibration.calibrate import apply, calibrate_thresholds
+    from calibration.tables import print_calibration
+    from calibration.thresholds import Promise
+    from station.json_text import as_text
+
+    _quiet()
+    settings = _settings(config)
+    promise = Promise(max_escape=max_escape, max_reject=max_reject, confidence=confidence)
+    found, certificate = calibrate_thresholds(settings, folder, promise)
+    if as_json:
+        typer.echo(as_text(found))
+    else:
+        print_calibration(found)
+    if found.limits is None:
+        raise typer.Exit(FAILED)
+    if write:
+        apply(settings.recipe, found.limits)
+    typer.echo(f"Certificate: {certificate}", err=True)
 
 
 @app.command(epilog="Example: station status --json")

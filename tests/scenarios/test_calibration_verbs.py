@@ -39,3 +39,12 @@ def test_evaluate_names_every_problem_of_the_labels(tmp_path: Path) -> None:
     ended = station(["evaluate", tmp_path, "--config", write_config(tmp_path)])
     assert ended.returncode == 2
     assert "nowhere.png" in ended.stderr
+
+
+def test_a_set_that_is_too_small_gets_no_certificate(tmp_path: Path) -> None:
+    config, labelled = write_config(tmp_path), write_set(tmp_path / "set")
+    ended = station(["calibrate", "thresholds", labelled, "--config", config])
+    assert ended.returncode == 1
+    assert "at least 299 are needed: about 746 more in the set." in ended.stdout
+    assert "No limits" in ended.stdout
+    assert not (tmp_path / "recipe/certificate.json").exists()

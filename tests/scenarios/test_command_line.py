@@ -11,7 +11,20 @@ from tests.pictures import draw_part, encoded
 from tests.running_station import RunningStation, station, write_config
 
 GOOD = encoded(draw_part(), ".png")
-VERBS = ["run", "capture", "worker", "demo", "watch", "check", "inspect", "evaluate", "status", "trace", "plc-map"]
+VERBS = [
+    "run",
+    "capture",
+    "worker",
+    "demo",
+    "watch",
+    "check",
+    "inspect",
+    "evaluate",
+    "calibrate",
+    "status",
+    "trace",
+    "plc-map",
+]
 
 
 @pytest.mark.parametrize("verb", VERBS)

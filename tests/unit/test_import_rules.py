@@ -15,7 +15,7 @@ PURE = set(
     "__init__ records errors messages recipe settings expectation manifest report judge composite inspection"
     " verdict_json complaints engine engine.base engine.frames outputs outputs.base outputs.plc_map outputs.plc_state"
     " outputs.plc_export"
-    " capture worker finding json_text".split()
+    " capture worker finding json_text certificate".split()
 )
 SERVICES = {"capture.service", "worker.service"}
 TOP = set(

@@ -33,6 +33,13 @@ def test_the_limit_is_where_so_few_errors_become_unlikely(errors: int, of: int, 
     assert upper(errors, of) < share
 
 
+@pytest.mark.parametrize(("errors", "of"), [(0, 10), (3, 20), (50, 1000), (999, 1000)])
+def test_limits_agree_with_scipy_where_it_is_installed(errors: int, of: int) -> None:
+    stats = pytest.importorskip("scipy.stats", reason="scipy is not installed: pip install -e .[oracle]")
+    interval = stats.binomtest(errors, of).proportion_ci(0.90, "exact")
+    assert (lower(errors, of), upper(errors, of)) == pytest.approx((interval.low, interval.high))
+
+
 @pytest.mark.parametrize(("share", "errors", "needed"), [(0.01, 0, 299), (0.01, 1, 473), (0.01, 2, 628), (0.05, 0, 59)])
 def test_how_many_parts_prove_a_share(share: float, errors: int, needed: int) -> None:
     assert parts_needed(errors, share) == needed
