@@ -12,6 +12,7 @@ from rich.table import Table
 
 from calibration.evaluation import ModelReport, PlaceErrors, SetReport
 from calibration.evaluation_html import judges, shown
+from calibration.teach import Taught
 from calibration.thresholds import Calibration
 from station.records import Evaluation
 
@@ -77,6 +78,21 @@ def print_calibration(found: Calibration) -> None:
         ]
     _print(out, ["k of n [95 % limits]", *(name for name, _ in both)], rows)
     out.print(f"\nVerifying: {found.verified}.", markup=False)
+
+
+def print_taught(found: Taught) -> None:
+    """Print what teaching came to."""
+    out = _console()
+    out.print(
+        f"{found.rows} x {found.columns} pins, score {found.score:.2f}; {found.fiducials} fiducials", markup=False
+    )
+    for key in found.kept:
+        out.print(f"kept from your recipe.yaml: {key}", markup=False)
+    for one in found.found:
+        said = one.detail if one.residual_px is None else f"found, residual {one.residual_px:.2f} px"
+        out.print(f"{one.image}: {said}", markup=False)
+    for problem in found.problems:
+        out.print(f"problem: {problem}", markup=False)
 
 
 def _console() -> Console:

@@ -200,6 +200,36 @@ def inspect(
     typer.echo(f"Annotated pictures are below {out}.", err=True)
 
 
+@app.command(epilog="Example: station teach golden.png --pins 27 --grid 3x9 --out calibration/recipes/NAME")
+def teach(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Good parts; the first becomes golden.")],
+    pins: Annotated[int, typer.Option(min=3, max=99, help="How many pins the part has.")],
+    grid: Annotated[
+        str | None, typer.Option(metavar="ROWSxCOLUMNS", help="Their grid; without it all are tried.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The recipe's folder; hand edits in it are kept.")] = Path("taught"),
+    as_json: AsJson = False,
+) -> None:
+    """Propose a recipe from golden pictures.
+
+    Writes golden.png, recipe.yaml and overlay.png, which must be looked at. Exit code 1 if the draft cannot
+    be used yet.
+    """
+    from calibration.tables import print_taught
+    from calibration.teach import grids_for
+    from calibration.teach import teach as propose
+    from station.json_text import as_text
+
+    found = propose(images, grids_for(pins, grid), out)
+    if as_json:
+        typer.echo(as_text(found))
+    else:
+        print_taught(found)
+    typer.echo(f"Look at {out / 'overlay.png'}: each cross must sit on its pin.", err=True)
+    if found.problems:
+        raise typer.Exit(FAILED)
+
+
 @app.command(epilog="Example: station evaluate calibration/demo --out evaluation")
 def evaluate(
     folder: Annotated[Path, typer.Argument(metavar="SET", help="A labelled set: pictures and labels.csv.")],

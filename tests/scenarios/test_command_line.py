@@ -19,6 +19,7 @@ VERBS = [
     "watch",
     "check",
     "inspect",
+    "teach",
     "evaluate",
     "calibrate",
     "status",

@@ -39,7 +39,7 @@ HOMES = {
 """Library -> the modules, or folders of modules, that may import it."""
 
 
-CALIBRATION_HOMES = {"cv2": {"baseline"}, "rich": {"tables"}}
+CALIBRATION_HOMES = {"cv2": {"baseline", "fiducials", "lattice"}, "rich": {"tables"}}
 """The same for calibration/, which stands above the station."""
 
 
