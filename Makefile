@@ -8,13 +8,14 @@ READY := .venv/.ready
 
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc)
 
-.PHONY: help demo test run check format setup bench measure
+.PHONY: help demo test run check format setup bench measure plc-acceptance
 
 help:
 	@echo "make demo    watch the station judge the shipped pictures; no camera, GPU or PLC needed"
 	@echo "make test    run all tests"
 	@echo "make run     start the station with config.yaml in the foreground; Ctrl-C ends it"
 	@echo "make check   formatting, lint, types, import rules"
+	@echo "make plc-acceptance   the long runs of the PLC's promises, about an hour; writes run/plc-acceptance.md"
 	@echo "make format  put the code into the project's form"
 	@echo "make bench   time the station and the shipped model on this machine"
 	@echo "make measure accuracy of the shipped model on 5,000 drawn parts; about an hour on two cores"
@@ -30,6 +31,11 @@ run: setup
 	@mkdir -p run/station/hot
 	@echo "Put pictures into run/station/hot; 'station watch' in another terminal shows the verdicts. Ctrl-C ends."
 	$(BIN)/station run --config config.yaml
+
+plc-acceptance: setup
+	@mkdir -p run
+	STATION_PLC_STEPS=120000 $(BIN)/python -m pytest tests/unit/outputs/test_plc_safety.py --timeout 3600
+	$(BIN)/python -m tests.plc_acceptance --out run/plc-acceptance.md
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -49,6 +49,17 @@ class MapFormat(StrEnum):
     ST = "st"
 
 
+class PlcFault(StrEnum):
+    """What `plc-sim` can do wrong; the values of `plc_simulator.Misbehaviour`."""
+
+    NONE = "none"
+    DOUBLE_TRIGGER = "double-trigger"
+    NO_ACK = "no-ack"
+    LATE_ACK = "late-ack"
+    HEARTBEAT_LOST = "heartbeat-lost"
+    RESTART = "restart"
+
+
 def main() -> int:
     """Run the command line and return the exit code."""
     try:
@@ -73,6 +84,7 @@ def run(config: Config = CONFIG) -> None:
     from station.processes import Processes
     from station.recipe_file import load_recipe
 
+    _log()
     load_recipe(_settings(config).recipe)  # what is wrong is said once, not by each of the two
     stop = _stop_on_signal()
     with Processes(config) as processes:
@@ -82,8 +94,10 @@ def run(config: Config = CONFIG) -> None:
 @app.command(epilog="Example: station capture --config config.yaml")
 def capture(config: Config = CONFIG) -> None:
     """Run the capture service: hot folder in, jobs out."""
+    from station.processes import end_with_parent
     from station.wiring import run_capture
 
+    end_with_parent()
     _log()
     run_capture(_settings(config), _stop_on_signal())
 
@@ -91,8 +105,10 @@ def capture(config: Config = CONFIG) -> None:
 @app.command(epilog="Example: station worker --config config.yaml")
 def worker(config: Config = CONFIG) -> None:
     """Run the worker service: jobs in, verdicts out."""
+    from station.processes import end_with_parent
     from station.wiring import run_worker
 
+    end_with_parent()
     _log()
     run_worker(_settings(config), _stop_on_signal())
 
@@ -129,7 +145,7 @@ def watch(
     """
     from station.records import Verdict
     from station.tables import console, heading
-    from station.watch import Gap
+    from station.watch import Gap, Silence
     from station.wiring import watch as subscribe
 
     _quiet()
@@ -142,6 +158,11 @@ def watch(
         for event in stream:
             if isinstance(event, Gap):
                 typer.echo(f"Gap: nothing seen after {event.after} until {event.until}; fetching it.", err=True)
+            if isinstance(event, Silence):
+                address = settings.outputs.publisher.endpoint
+                typer.echo(
+                    f"Nothing heard from {address} for {event.ms / 1000:g} s. station status tells more.", err=True
+                )
             if not isinstance(event, Verdict):
                 continue
             _print_verdict(event, as_json)
@@ -333,14 +354,47 @@ def print_plc_map(
     form: Annotated[MapFormat, typer.Option("--format", help="Markdown, CSV or Structured Text.")] = MapFormat.MD,
 ) -> None:
     """Print the PLC's register map."""
-    from station.outputs import plc_export, plc_map
+    from station.outputs import plc_document, plc_export
 
     forms = {
-        MapFormat.MD: plc_map.markdown,
+        MapFormat.MD: plc_document.markdown,
         MapFormat.CSV: plc_export.as_csv,
         MapFormat.ST: plc_export.as_structured_text,
     }
     typer.echo(forms[form]().rstrip("\n"))
+
+
+@app.command("plc-sim", epilog="Example: station plc-sim --pictures calibration/demo --parts 5 --misbehave no-ack")
+def simulate_plc(
+    config: Config = CONFIG,
+    parts: Annotated[int, typer.Option(min=1, help="End after so many parts.")] = 10,
+    window: Annotated[int, typer.Option(min=50, max=60_000, metavar="MS", help="Inspect window of a part.")] = 5_000,
+    pictures: Annotated[Path | None, typer.Option(help="Stands for the camera: one picture for each trigger.")] = None,
+    misbehave: Annotated[PlcFault, typer.Option(help="What the PLC does wrong.")] = PlcFault.NONE,
+    accept_simulated: Annotated[bool, typer.Option(help="Pass parts that were judged without a model.")] = False,
+    log: Annotated[Path | None, typer.Option(metavar="FILE", help="Append each act as a line of JSON.")] = None,
+) -> None:
+    """Be the PLC of a running, triggered station, and show it live.
+
+    Acts by the rules of the shipped function block. Exit code 1 if the line had to stop.
+    """
+    from station.plc_sim import run as simulate
+    from station.plc_simulator import Misbehaviour
+    from station.tables import console
+
+    _quiet()
+    acts = simulate(
+        _settings(config),
+        parts=parts,
+        window_ms=window,
+        pictures=pictures,
+        misbehaviour=Misbehaviour(misbehave.value),
+        accepts_simulated=accept_simulated,
+        log=log,
+        console=console(),
+    )
+    if len(acts) < parts:
+        raise typer.Exit(FAILED)
 
 
 def _settings(config: Path) -> "Settings":

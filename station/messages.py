@@ -10,7 +10,7 @@ import msgspec
 from station.errors import QueueError
 from station.records import Evaluation, Job, Record, ResultState
 
-VERSION = 1
+VERSION = 2
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 
@@ -28,6 +28,16 @@ class Credit(Record, tag="credit"):
     jobs: int
 
 
+class Sighting(Record, tag="sighting"):
+    """Capture -> worker at each claim, before the job is made and without credit: this picture is here."""
+
+    job_id: str
+    sha256: str
+    """Of the whole file, hex."""
+    captured_ns: int | None
+    """As `Job.captured_ns`."""
+
+
 class JobMessage(Record, tag="job"):
     """Capture -> worker: inspect this."""
 
@@ -42,7 +52,7 @@ class Ack(Record, tag="ack"):
     result_state: ResultState
 
 
-Message = Hello | Credit | JobMessage | Ack
+Message = Hello | Credit | Sighting | JobMessage | Ack
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(tuple[int, Message])

@@ -32,7 +32,7 @@ class PlcClient:
             if not self._client.connected and not self._client.connect():  # type: ignore[no-untyped-call]
                 raise OutputError(f"Nothing answers at the PLC port {self._where}.", "Is the worker running?")
             reply = self._client.read_input_registers(0, count=plc_map.WORDS)
-        except ModbusException as error:
+        except (ModbusException, OSError) as error:
             raise OutputError(f"The PLC port {self._where} does not answer: {error}.") from error
         if reply.isError():  # an exception response is a return value, not a Python exception
             raise OutputError(f"The PLC port {self._where} refused to be read: {reply}.")

@@ -4,16 +4,25 @@ In: the path of config.yaml. Out: an exit code. Each child is `station capture` 
 would start it. When one ends, for whatever reason, the other is ended too: half a station must not look like one.
 """
 
+import ctypes
+import logging
+import os
+import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
 from typing import IO, Self
 
+logger = logging.getLogger(__name__)
+
 SERVICES = ("worker", "capture")
 END_S = 15
 """How long a service may take to end before it is killed; it finishes what it is writing."""
 _LOOK_EVERY_S = 0.2
+_PR_SET_PDEATHSIG = 1
+_PARENT = "STATION_PARENT_PID"
+"""Environment variable that tells a service which process it is a part of."""
 
 
 class Processes:
@@ -28,7 +37,9 @@ class Processes:
     def __enter__(self) -> Self:
         for service in SERVICES:
             command = [sys.executable, "-m", "station", service, "--config", str(self._config)]
-            self._children[service] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=self._log)
+            self._children[service] = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stderr=self._log, env=os.environ | {_PARENT: str(os.getpid())}
+            )
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -43,10 +54,16 @@ class Processes:
         while not stop.is_set() and self.ended() is None:
             stop.wait(_LOOK_EVERY_S)
         first = self.ended()
+        if first and not stop.is_set():
+            logger.error("%s; the rest of the station is ended too. Start it again.", self._ending(first))
         self.end()
         codes = {name: child.returncode for name, child in self._children.items()}
         worst = codes[first] if first else max(codes.values(), key=abs)
         return worst if worst in {0, 2} else 1
+
+    def _ending(self, name: str) -> str:
+        code = self._children[name].returncode
+        return f"The {name} ended by signal {-code}" if code < 0 else f"The {name} ended with exit code {code}"
 
     def end(self) -> None:
         """Ask both to end, wait, and kill what does not."""
@@ -58,3 +75,13 @@ class Processes:
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
+
+
+def end_with_parent() -> None:
+    """In a service: have the kernel ask it to end when the `station run` that started it is killed, if one did."""
+    parent = os.environ.pop(_PARENT, None)
+    if parent is None:
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(parent):
+        sys.exit("station run ended before its service started.")

@@ -61,6 +61,10 @@ class Reason(enum.IntEnum):
     ENGINE_FAILED = 2004
     NO_MODEL = 2005
     RECIPE_CHANGED = 2006
+    PICTURE_MISSING = 2007
+    TOO_MANY_PICTURES = 2008
+    PICTURE_UNPAIRED = 2009
+    PICTURE_REPEATED = 2010
 
 
 @dataclass_transform(frozen_default=True)  # says to type checkers that subclasses are frozen too
@@ -109,6 +113,17 @@ class Failure(Record):
     """What, where and what to do, for the operator."""
 
 
+class TriggerRef(Record):
+    """A trigger of the PLC, as the station took it."""
+
+    trigger_id: int
+    """The PLC's own part counter, 1..65535."""
+    acquisition_id: int
+    """The station's count of triggers: 1, 2, 3... since the worker's start."""
+    serial: str
+    """What the PLC set as user data before the trigger, at most 44 ASCII characters; empty: nothing."""
+
+
 class Job(Record):
     """One run of a recipe on one part, as capture sends it to the worker. Either `crops` or `failure`."""
 
@@ -125,6 +140,8 @@ class Job(Record):
     """ISO 8601, UTC, with milliseconds: when the complete file was claimed."""
     capture_ms: float
     """From the complete file being seen until this job was ready to send."""
+    captured_ns: int | None = None
+    """CLOCK_MONOTONIC of this machine when the file was last changed; None: not known, so no trigger is its own."""
 
 
 class PinReport(Record):
@@ -203,3 +220,5 @@ class Verdict(Record, kw_only=True):
     config_sha256: str
     ms: Timing
     created_utc: str
+    trigger: TriggerRef | None = None
+    """The PLC's trigger this verdict answers; None: free running, or no trigger is its own."""

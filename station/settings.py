@@ -47,6 +47,17 @@ QueueEndpoint = Annotated[str, AfterValidator(_checked_queue_endpoint)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
+def _checked_network(network: str) -> str:
+    try:
+        ipaddress.ip_network(network)
+    except ValueError:
+        raise ValueError("expected an address or a network, as 192.168.1.10 or 192.168.1.0/24") from None
+    return network
+
+
+Network = Annotated[str, AfterValidator(_checked_network)]
+
+
 class Section(BaseModel):
     """Base of all sections: unknown keys refused, frozen."""
 
@@ -102,6 +113,30 @@ class ModbusServerSettings(Section):
     enabled: bool = True
     host: str = Field(default="127.0.0.1", min_length=1, max_length=255)
     port: Port = 5020
+    mode: Literal["free_running", "triggered"] = "free_running"
+    picture_window_ms: int = Field(default=500, ge=20, le=10_000)
+    allow: tuple[Network, ...] = ()
+    """Empty: every address."""
+
+
+class ModbusClientSettings(Section):
+    """A PLC or remote I/O coupler that the station writes to."""
+
+    enabled: bool = False
+    kind: Literal["plc", "coupler"] = "plc"
+    host: str = Field(default="192.168.1.10", min_length=1, max_length=255)
+    port: Port = 502
+    unit_id: int = Field(default=1, ge=0, le=255)
+    address: int = Field(default=0, ge=0, le=65_520)
+    valid_for_ms: int = Field(default=1_000, ge=50, le=60_000)
+    watchdog_register: int = Field(default=0, ge=0, le=65_535)
+    watchdog_value: int = Field(default=0, ge=0, le=65_535)
+
+    @model_validator(mode="after")
+    def _armed(self) -> Self:
+        if self.kind == "coupler" and not self.watchdog_value:
+            raise ValueError("a coupler needs watchdog_register and watchdog_value: else its outputs stay on for ever")
+        return self
 
 
 class PublisherSettings(Section):
@@ -129,6 +164,7 @@ class OutputsSettings(Section):
     """Where verdicts go after the journal has them."""
 
     modbus_server: ModbusServerSettings = ModbusServerSettings()
+    modbus_client: ModbusClientSettings = ModbusClientSettings()
     publisher: PublisherSettings = PublisherSettings()
     archive: ArchiveSettings = ArchiveSettings()
 
@@ -146,6 +182,22 @@ class SettingsFile(Section):
     engine: EngineSettings = EngineSettings()
     journal: JournalSettings = JournalSettings()
     outputs: OutputsSettings = OutputsSettings()
+
+
+def folder_problems(settings: SettingsFile) -> list[str]:
+    """Return why the station's folders cannot be used together: each must stand outside all others."""
+    folders = {
+        "capture.hot_folder": settings.capture.hot_folder,
+        "capture.spool": settings.capture.spool,
+        "capture.quarantine": settings.capture.quarantine,
+        "outputs.archive.folder": settings.outputs.archive.folder,
+    }
+    return [
+        f"{inner}: {path} is {'the same as' if path == around else 'inside'} {outer}; each needs a folder of its own."
+        for inner, path in folders.items()
+        for outer, around in folders.items()
+        if inner != outer and path.is_relative_to(around) and (path != around or inner > outer)
+    ]
 
 
 class Settings(SettingsFile):

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from station.finding import Finding, Level
-from station.records import Evaluation, Reason, Verdict
+from station.records import Evaluation, Reason, Registration, Verdict
 from station.status import Status
 from station.trace import Trace
 
@@ -88,6 +88,14 @@ def print_trace(found: Trace) -> None:
         out.print(f"file           {file}", markup=False)
 
 
+def _place(found: Registration | None) -> str:
+    if found is None:
+        return "no"
+    (_, _, x), (_, _, y) = found.matrix
+    pose = f"turned {found.rotation_deg:.2f} degrees, scale {found.scale:.4f}, golden (0, 0) at ({x:.1f}, {y:.1f}) px"
+    return f"{pose}; residual {found.residual_px:.2f} px, score {found.score:.2f}"
+
+
 def _print_verdict(out: Console, verdict: Verdict) -> None:
     ms = verdict.ms
     rows = {
@@ -98,6 +106,7 @@ def _print_verdict(out: Console, verdict: Verdict) -> None:
         "why": verdict.detail or "-",
         "judged": verdict.created_utc + ("  SIMULATED" if verdict.is_simulated else ""),
         "times (ms)": f"capture {ms.capture:.0f}, queue {ms.queue:.0f}, model {ms.inference:.0f}, total {ms.total:.0f}",
+        "part found": _place(verdict.registration),
         "recipe": f"{verdict.recipe}  sha256 {verdict.recipe_sha256}",
         "model": f"{verdict.model.name}  sha256 {verdict.model.sha256}",
         "configuration": f"sha256 {verdict.config_sha256}",

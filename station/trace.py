@@ -7,6 +7,7 @@ yet is found in the spool.
 
 from pathlib import Path
 
+from station.capture.picture_file import shown_name
 from station.journal_reader import JournalReader
 from station.outputs import plc_map, plc_state
 from station.records import Record, Verdict
@@ -45,6 +46,7 @@ class Trace(Record):
 
 def trace(settings: Settings, text: str) -> list[Trace]:
     """Return every job whose job id, part id or picture name is `text`. Raises JournalError."""
+    text = shown_name(text)
     journal = settings.journal.path
     verdicts = JournalReader(journal).find(text) if journal.exists() else []
     judged = [_judged(settings, verdict) for verdict in verdicts]
@@ -68,9 +70,13 @@ def _files(settings: Settings, job_id: str) -> tuple[Path, ...]:
     return tuple(file for folder in folders for file in sorted(folder.rglob("*")) if file.is_file())
 
 
+def _shown_names(folder: Path) -> list[str]:
+    return [shown_name(file.name) for file in folder.iterdir()]
+
+
 def _waiting(settings: Settings, text: str) -> list[Trace]:
     """Return the claimed pictures of this job id or name that have no verdict yet."""
     spool = settings.capture.spool
     folders = [folder for folder in sorted(spool.iterdir()) if folder.is_dir()] if spool.is_dir() else []
-    found = [folder for folder in folders if folder.name == text or (folder / text).is_file()]
+    found = [folder for folder in folders if text in {folder.name, *_shown_names(folder)}]
     return [Trace(job_id=folder.name, verdict=None, plc={}, files=_files(settings, folder.name)) for folder in found]

@@ -14,21 +14,26 @@ from station.capture.crop import golden_crops
 from station.capture.service import CaptureService
 from station.engine.frames import EngineSpec
 from station.inspection import Inspection
+from station.journal_reader import JournalReader
 from station.judge import judge
 from station.manifest import load_manifest
 from station.outputs.archive import ArchiveOutput
 from station.outputs.base import Output
+from station.outputs.modbus_client import ModbusClientOutput, Target
 from station.outputs.modbus_server import ModbusServerOutput
 from station.outputs.publisher import PublisherOutput
 from station.recipe import Recipe
 from station.recipe_file import load_recipe
+from station.records import ImageRef, Job, RegionCrop
 from station.settings import Settings
 from station.supervisor_notify import ServiceNotifier
 from station.watch import Position, Watch
 from station.worker.engine_host import EngineHost
 from station.worker.journal import Journal
+from station.worker.pairing import REMEMBERED_PICTURES
 from station.worker.queue import JobQueue
 from station.worker.service import WorkerService
+from station.worker.triggers import Triggers
 
 Context = zmq.Context[zmq.Socket[bytes]]
 
@@ -75,30 +80,56 @@ def engine_spec(settings: Settings) -> EngineSpec:
 
 def _worker(settings: Settings, recipe: Recipe, context: Context) -> WorkerService:
     journal = Journal(settings.journal.path)
+    golden = golden_crops(recipe)
+    outputs = _outputs(settings, recipe, context, journal)
     return WorkerService(
         station=settings.station.name,
         config_sha256=settings.config_sha256,
         recipe=recipe,
-        inspection=make_inspection(recipe),
+        inspection=Inspection(recipe, golden),
         judge=judge,
         queue=JobQueue(context, settings.queue.endpoint, settings.queue.credit),
         engine=EngineHost(engine_spec(settings), settings.engine.kill_ms),
         journal=journal,
-        outputs=_outputs(settings, recipe, context, journal),
+        outputs=outputs,
         notifier=ServiceNotifier(),
+        triggers=_triggers(settings, recipe, outputs),
+        golden=_golden_job(recipe, golden),
+        may_be_ready=lambda: all(output.is_armed for output in outputs if isinstance(output, ModbusClientOutput)),
     )
 
 
 def _outputs(settings: Settings, recipe: Recipe, context: Context, journal: Journal) -> list[Output]:
     """Return the enabled outputs in the order in which they are told: the PLC first."""
     outputs: list[Output] = []
-    modbus, publisher, archive = (
+    modbus, client, publisher, archive = (
         settings.outputs.modbus_server,
+        settings.outputs.modbus_client,
         settings.outputs.publisher,
         settings.outputs.archive,
     )
     if modbus.enabled:
-        outputs.append(ModbusServerOutput(modbus.host, modbus.port))
+        outputs.append(
+            ModbusServerOutput(
+                modbus.host,
+                modbus.port,
+                triggered=modbus.mode == "triggered",
+                allow=modbus.allow,
+                recipe_sha256=recipe.sha256,
+            )
+        )
+    if client.enabled:
+        target = Target(
+            host=client.host,
+            port=client.port,
+            unit_id=client.unit_id,
+            is_coupler=client.kind == "coupler",
+            register=client.address,
+            valid_for_ms=client.valid_for_ms,
+            watchdog_register=client.watchdog_register,
+            watchdog_value=client.watchdog_value,
+        )
+        outputs.append(ModbusClientOutput(target))
     if publisher.enabled:
         outputs.append(
             PublisherOutput(
@@ -113,6 +144,39 @@ def _outputs(settings: Settings, recipe: Recipe, context: Context, journal: Jour
     if archive.enabled:
         outputs.append(ArchiveOutput(archive.folder, recipe))
     return outputs
+
+
+def _triggers(settings: Settings, recipe: Recipe, outputs: list[Output]) -> Triggers | None:
+    """Return the PLC's triggers and commands; None without a PLC that can give any."""
+    modbus = settings.outputs.modbus_server
+    source = next((output for output in outputs if isinstance(output, ModbusServerOutput)), None)
+    if source is None:
+        return None
+    journal = settings.journal.path
+    last = JournalReader(journal).last(REMEMBERED_PICTURES) if journal.exists() else []
+    return Triggers(
+        source,
+        modbus.picture_window_ms,
+        recipe,
+        is_free_running=modbus.mode == "free_running",
+        known=[verdict.image.sha256 for verdict in reversed(last)],
+    )
+
+
+def _golden_job(recipe: Recipe, crops: dict[str, RegionCrop]) -> Job:
+    """Return the golden picture as a part in perfect place."""
+    return Job(
+        job_id="golden-check",
+        part_id=None,
+        image=ImageRef(name=recipe.file.golden, sha256=recipe.file.golden_sha256, size_bytes=0),
+        recipe=recipe.file.recipe,
+        recipe_sha256=recipe.sha256,
+        registration=None,
+        crops=tuple(crops.values()),
+        failure=None,
+        captured_utc="",
+        capture_ms=0.0,
+    )
 
 
 @contextmanager

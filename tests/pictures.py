@@ -124,7 +124,7 @@ def empty_scene(*, level: int = 70, noise: float = 2.0, seed: int = 0) -> Image:
 
 def encoded(image: Image, ending: str = ".jpg") -> bytes:
     """Return the picture as file bytes (".jpg", ".png", ".bmp", ".tiff")."""
-    done, data = cv2.imencode(ending, image)
+    done, data = cv2.imencode(ending, image, [cv2.IMWRITE_TIFF_COMPRESSION, 1] if ending == ".tiff" else [])
     assert done, ending
     return data.tobytes()
 

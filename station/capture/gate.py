@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 
-from station.capture.headers import HeaderProblem, read_header
+from station.capture.headers import JPEG_MAGIC, HeaderProblem, read_header
 from station.errors import CaptureError
 from station.records import Reason
 
@@ -74,11 +75,24 @@ def decode(name: str, data: bytes, size: tuple[int, int]) -> Image:
 
     EXIF orientation is ignored: the camera is mounted, not held.
     """
+    if data.startswith(JPEG_MAGIC):
+        return _decode_jpeg(name, data, size)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise _unreadable(f"{name!r} cannot be decoded: {error.err or error}.", LOOK_AT_CAMERA) from error
     if pixels is None or pixels.shape != (size[1], size[0], 3):
+        raise _unreadable(f"{name!r} cannot be decoded: its content is damaged.", LOOK_AT_CAMERA)
+    return np.asarray(pixels, np.uint8)
+
+
+def _decode_jpeg(name: str, data: bytes, size: tuple[int, int]) -> Image:
+    """OpenCV shows a JPEG with a hole in it as if it were whole; simplejpeg refuses what libjpeg only warns of."""
+    try:
+        pixels = simplejpeg.decode_jpeg(data, "BGR", strict=True)
+    except ValueError as error:
+        raise _unreadable(f"{name!r} cannot be decoded: {error}.", LOOK_AT_CAMERA) from error
+    if pixels.shape != (size[1], size[0], 3):
         raise _unreadable(f"{name!r} cannot be decoded: its content is damaged.", LOOK_AT_CAMERA)
     return np.asarray(pixels, np.uint8)
 

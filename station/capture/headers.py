@@ -7,6 +7,7 @@ A file that is cut short, or is something else, raises HeaderProblem: the end of
 import struct
 from collections.abc import Callable, Iterator
 
+JPEG_MAGIC = b"\xff\xd8\xff"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"\x00\x00\x00\x00IEND\xaeB\x60\x82"
 MAX_TIFF_ENTRIES = 4096
@@ -16,6 +17,7 @@ _SOF_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _MARKERS_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 _TIFF_FORMATS = {1: "B", 3: "H", 4: "I"}
 _WIDTH, _HEIGHT, _STRIP_OFFSETS, _STRIP_BYTES, _TILE_OFFSETS, _TILE_BYTES = 256, 257, 273, 279, 324, 325
+_COMPRESSION, _UNCOMPRESSED = 259, 1
 
 
 class HeaderProblem(ValueError):  # noqa: N818  not an error of the station: the gate turns it into a CaptureError
@@ -36,7 +38,7 @@ def read_header(data: bytes) -> tuple[int, int]:
 
 
 def _reader(data: bytes) -> Callable[[bytes], tuple[int, int]]:
-    readers = ((b"\xff\xd8\xff", _jpeg), (PNG_MAGIC, _png), (b"BM", _bmp), (b"II*\x00", _tiff), (b"MM\x00*", _tiff))
+    readers = ((JPEG_MAGIC, _jpeg), (PNG_MAGIC, _png), (b"BM", _bmp), (b"II*\x00", _tiff), (b"MM\x00*", _tiff))
     for magic, reader in readers:
         if data.startswith(magic):
             return reader
@@ -91,6 +93,9 @@ def _tiff(data: bytes) -> tuple[int, int]:
     fields = dict(_tiff_fields(data, order))
     if not fields.get(_WIDTH) or not fields.get(_HEIGHT):
         raise HeaderProblem("is a TIFF without a size")
+    if fields.get(_COMPRESSION, (_UNCOMPRESSED,)) != (_UNCOMPRESSED,):
+        # OpenCV gives damaged strips as if they were whole
+        raise HeaderProblem("is a compressed TIFF, in which damage cannot be seen: let the camera write PNG or JPEG")
     places = fields.get(_STRIP_OFFSETS) or fields.get(_TILE_OFFSETS) or ()
     lengths = fields.get(_STRIP_BYTES) or fields.get(_TILE_BYTES) or ()
     if not places or len(places) != len(lengths):
@@ -106,7 +111,10 @@ def _tiff_fields(data: bytes, order: str) -> Iterator[tuple[int, tuple[int, ...]
     (entries,) = struct.unpack_from(order + "H", data, directory)
     if entries > MAX_TIFF_ENTRIES:
         raise HeaderProblem("is a damaged TIFF: its directory is too long")
-    for entry in range(directory + 2, directory + 2 + 12 * entries, 12):
+    end = directory + 2 + 12 * entries
+    if struct.unpack_from(order + "I", data, end)[0]:
+        raise HeaderProblem("is a TIFF of several pages: one picture a file")
+    for entry in range(directory + 2, end, 12):
         tag, kind, count = struct.unpack_from(order + "HHI", data, entry)
         letter = _TIFF_FORMATS.get(kind)
         if letter is None or count > MAX_TIFF_STRIPS:

@@ -14,7 +14,7 @@ import zmq
 
 from station.complaints import Complaints
 from station.errors import QueueError
-from station.messages import MAX_MESSAGE_BYTES, Ack, Credit, Hello, JobMessage, decode, encode
+from station.messages import MAX_MESSAGE_BYTES, Ack, Credit, Hello, JobMessage, Sighting, decode, encode
 from station.records import Job
 
 HELLO_EVERY_S = 1.0
@@ -76,6 +76,11 @@ class WorkerLink:
         """Send the job as soon as there is credit."""
         self._waiting.append(job)
         self._send_waiting()
+
+    def tell(self, sighting: Sighting) -> None:
+        """Tell the worker of a picture at once, whatever the credit; if it cannot be sent, the job will tell."""
+        if not self.is_silent:
+            self._sent(encode(sighting))
 
     def wait(self, timeout_s: float, event_fd: int) -> list[Ack]:
         """Return the acks that came; waits until there is a message, `event_fd` is readable or the time is up."""

@@ -15,6 +15,7 @@ from collections import deque
 from dataclasses import dataclass
 
 import cv2
+import msgspec
 import zmq
 
 from station.capture.gate import CaptureLimits
@@ -25,7 +26,7 @@ from station.capture.prepare import Preparer, unreadable
 from station.capture.spool import DiskFailedError, Folders, Pending, Spool
 from station.complaints import Complaints
 from station.errors import SpoolError
-from station.messages import Hello
+from station.messages import Hello, Sighting
 from station.recipe import Recipe
 from station.records import Failure, Job, Reason
 from station.settings import Settings
@@ -48,6 +49,8 @@ class _Waiting:
     """None: to be read from the spool, so that a long queue holds no pixels in memory."""
     seen_ns: int
     """time.monotonic_ns() when the complete file was seen."""
+    captured_ns: int | None
+    """As `Job.captured_ns`."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class CaptureService:
         left = self._spool.recover()
         if left:
             _log.info("%d pictures in the spool have no ack yet and are sent again.", len(left))
-        self._waiting.extend(_Waiting(pending, None, time.monotonic_ns()) for pending in left)
+        self._waiting.extend(_Waiting(pending, None, time.monotonic_ns(), None) for pending in left)
 
     def _turn(self) -> None:
         """One turn of the loop."""
@@ -136,6 +139,7 @@ class CaptureService:
         if file is None:
             return
         try:
+            captured_ns = _captured_ns(file, seen_ns)
             claimed = self._spool.claim(file, name)
         except DiskFailedError:
             raise
@@ -148,10 +152,15 @@ class CaptureService:
         if claimed:
             pending, picture = claimed
             is_next = not self._waiting and self._has_room()
-            self._waiting.append(_Waiting(pending, picture if is_next else None, seen_ns))
+            if picture:
+                sha256 = picture.image.sha256
+                self._link.tell(Sighting(job_id=pending.job_id, sha256=sha256, captured_ns=captured_ns))
+            else:
+                captured_ns = None  # another file took its name: that one's time is not known
+            self._waiting.append(_Waiting(pending, picture if is_next else None, seen_ns, captured_ns))
 
     def _send(self, waiting: _Waiting) -> None:
-        job = self._job(waiting)
+        job = msgspec.structs.replace(self._job(waiting), captured_ns=waiting.captured_ns)
         self._at_worker[job.job_id] = _Done(waiting.pending, job.failure)
         self._link.add(job)
 
@@ -189,3 +198,12 @@ class CaptureService:
         """Return one line for `systemctl status`."""
         pictures = len(self._waiting) + self._link.open_jobs
         return f"{pictures} pictures in the spool" + ("; no worker answers" if self._link.is_silent else "")
+
+
+def _captured_ns(file: int, seen_ns: int) -> int | None:
+    """Return the monotonic time at which the open file was last changed; None if the clock was set back since.
+
+    By ctime: the kernel of this machine gives it, no copying or unpacking program can.
+    """
+    age_ns = time.time_ns() - os.fstat(file).st_ctime_ns
+    return seen_ns - age_ns if age_ns >= 0 else None

@@ -1,7 +1,8 @@
-"""What the worker asks of an output. Pure."""
+"""What the worker asks of an output, and of the one that gives it triggers. Pure."""
 
 from typing import Protocol
 
+from station.outputs.handshake import Order
 from station.records import Job, Verdict
 
 
@@ -24,3 +25,26 @@ class Output(Protocol):
 
     def close(self) -> None:
         """Go safe and free everything. Never raises."""
+
+
+class TriggerSource(Protocol):
+    """The PLC's triggers and commands. Called from the worker's one thread; never blocks."""
+
+    @property
+    def event_fd(self) -> int:
+        """Readable when `orders` has something new."""
+
+    def orders(self) -> list[Order]:
+        """Return the triggers taken and the commands given since the last call."""
+
+    def picture_came(self, acquisition_id: int) -> None:
+        """Tell the PLC that the picture of this trigger is complete: the part may leave."""
+
+    def window_closed(self, acquisition_id: int) -> None:
+        """Tell that no more picture of this trigger is expected: the next may be taken."""
+
+    def mismatched(self) -> None:
+        """Tell the PLC that pictures and triggers do not match."""
+
+    def command_done(self, *, succeeded: bool) -> None:
+        """Tell the PLC how its command ended."""

@@ -1,9 +1,10 @@
-"""Output to the PLC: a Modbus TCP server that shows the status block of `plc_map`. The only home of pymodbus.
+"""Output to the PLC: a Modbus TCP server with the blocks of `plc_map` and the handshake between them.
 
-The worker's thread makes the 64 words and swaps them in with one assignment; the server's own thread copies them into
-the registers as a whole when a request comes. So the worker never waits for a PLC, and no read can see half of a
-verdict. Nothing can be written from outside. If the worker's loop stops calling `heartbeat`, the server shows the safe
-state by itself after `STUCK_AFTER_S`: a dead worker must not look alive because its socket still answers.
+Two threads: the worker's tells verdicts and heartbeats, the server's takes what the PLC writes, so that a trigger is
+acknowledged at once. Each holds one lock for one step of the pure `handshake` and its 64 words; neither waits for a
+PLC, and no read can see half of a verdict. The status block cannot be written from outside. If the worker's loop stops
+calling `heartbeat`, the server shows the safe state by itself after `STUCK_AFTER_S`: a dead worker must not look alive
+because its socket still answers.
 """
 
 import asyncio
@@ -14,15 +15,18 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from pymodbus.constants import ExcCodes
-from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
+from station.complaints import Complaints
 from station.errors import OutputError
-from station.outputs import plc_map, plc_state
-from station.outputs.plc_state import FaultCode, PlcState
+from station.outputs import handshake, plc_map
+from station.outputs.handshake import Handshake, Order
+from station.outputs.modbus_guard import GuardedServer
+from station.outputs.plc_state import FaultCode
 from station.records import Job, Verdict
 
 STUCK_AFTER_S = 3.0
@@ -31,57 +35,142 @@ OPEN_TIMEOUT_S = 5.0
 CLOSE_TIMEOUT_S = 5.0
 ANY_UNIT_ID = 0
 """pymodbus: the device that answers for every unit id that is not defined."""
-_READ_CODES = {3, 4}
+_READ_INPUTS = 4
+_READ_CODES = {3, _READ_INPUTS}
+_WRITE_CODES = {6, 16, 22, 23}
 
 _log = logging.getLogger(__name__)
 
 
-class _Block:
-    """The words shown now. Written by the worker's thread, read by the server's; each access is one reference."""
+class _Exchange:
+    """The handshake and the words it shows. Both threads step it, each step under the lock, microseconds long."""
 
-    def __init__(self) -> None:
-        self._shown: tuple[list[int], list[int], int] = ([0] * plc_map.WORDS, [0] * plc_map.WORDS, 0)
+    def __init__(self, start: Handshake, complaints: Complaints) -> None:
+        self.event_fd = -1
+        self._lock = threading.Lock()
+        self._complaints = complaints
+        self._handshake = start
+        self._control = [0] * plc_map.CONTROL_WORDS
+        self._orders: list[Order] = []
+        self._beat_ns = time.monotonic_ns()
+        self._shown: tuple[list[int], list[int]] = ([], [])
+        self._show()
 
-    def show(self, state: PlcState, beat_ns: int) -> None:
-        """Show `state`; `beat_ns` is the monotonic time of the last heartbeat."""
-        stuck = plc_state.safe(state, FaultCode.WORKER_STUCK)
-        self._shown = (plc_map.encode(state), plc_map.encode(stuck), beat_ns)
+    def open(self) -> None:
+        """Make the descriptor that tells of orders."""
+        self.event_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def close(self) -> None:
+        """Close the descriptor. May be called twice."""
+        with self._lock:
+            if self.event_fd >= 0:
+                os.close(self.event_fd)
+            self.event_fd = -1
+
+    def step(self, change: Callable[[Handshake], Handshake]) -> None:
+        """Make one step for the worker."""
+        with self._lock:
+            self._handshake = change(self._handshake)
+            self._show()
+
+    def beat(self, *, ready: bool) -> None:
+        """Make the worker's heartbeat; what was withdrawn because it came late does not come back."""
+        with self._lock:
+            now_ns = time.monotonic_ns()
+            if self._is_stuck(now_ns):
+                self._handshake = handshake.safe(self._handshake)
+            self._beat_ns = now_ns
+            self._handshake = handshake.beaten(self._handshake, ready=ready, now_ns=now_ns)
+            self._show()
+
+    def take_orders(self) -> list[Order]:
+        """Return what the PLC ordered since the last call."""
+        with self._lock:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self.event_fd)
+            orders, self._orders = self._orders, []
+        return orders
 
     def words(self) -> list[int]:
         """Return the 64 words that hold now."""
-        shown, stuck, beat_ns = self._shown
-        return stuck if time.monotonic_ns() - beat_ns > STUCK_AFTER_S * 1e9 else shown
+        shown, stuck = self._shown
+        return stuck if self._is_stuck(time.monotonic_ns()) else shown
+
+    def write(self, address: int, values: Sequence[int]) -> None:
+        """Take in what the PLC wrote into the control block."""
+        with self._lock:
+            now_ns = time.monotonic_ns()
+            if self._is_stuck(now_ns):
+                self._handshake = handshake.safe(self._handshake)
+            self._control[address : address + len(values)] = values
+            control = plc_map.decode_control(self._control)
+            self._handshake, orders = handshake.written(self._handshake, control, now_ns)
+            self._orders += orders
+            self._show()
+            if orders and self.event_fd >= 0:
+                os.eventfd_write(self.event_fd, 1)
 
     async def on_request(
-        self, code: int, _start: int, _address: int, _count: int, registers: list[int], values: object
+        self,
+        code: int,
+        start: int,
+        address: int,
+        count: int,
+        registers: list[int],
+        values: list[int] | list[bool] | None,
     ) -> ExcCodes | None:
-        """Bring the registers up to date before pymodbus reads them. Refuses all but reading registers."""
-        if values is not None or code not in _READ_CODES:
-            return ExcCodes.ILLEGAL_FUNCTION
-        registers[: plc_map.WORDS] = self.words()
-        return None
+        """Bring the registers up to date before pymodbus reads them; take in a write of the control block."""
+        if values is None and code in _READ_CODES | _WRITE_CODES:
+            place = 0 if code == _READ_INPUTS else plc_map.MIRROR - start
+            registers[place : place + plc_map.WORDS] = self.words()
+            return None
+        if code in _WRITE_CODES and address + count <= plc_map.CONTROL_WORDS and values is not None:
+            self.write(address, values)
+            return None
+        self._complaints.say("refused write", f"Modbus: a write of {count} at {address} (function {code}) was refused.")
+        return ExcCodes.ILLEGAL_ADDRESS
+
+    def _is_stuck(self, now_ns: int) -> bool:
+        return now_ns - self._beat_ns > STUCK_AFTER_S * 1e9
+
+    def _show(self) -> None:
+        stuck = handshake.safe(self._handshake, FaultCode.WORKER_STUCK)
+        self._shown = (plc_map.encode(handshake.view(self._handshake)), plc_map.encode(handshake.view(stuck)))
 
 
 class ModbusServerOutput:
-    """Show verdicts to a PLC. Implements `station.outputs.base.Output`; all calls from the worker's one thread."""
+    """Exchange triggers, verdicts and heartbeats with a PLC.
+
+    Implements `station.outputs.base.Output` and `TriggerSource`; all calls from the worker's one thread. `allow` are
+    addresses or networks that may connect; empty: all.
+    """
 
     name = "modbus_server"
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(
+        self, host: str, port: int, *, triggered: bool = False, allow: Sequence[str] = (), recipe_sha256: str = ""
+    ) -> None:
         self._host = host
         self._port = port
-        self._state = PlcState()
-        self._beat_ns = 0
-        self._block = _Block()
+        self._allow = allow
+        self.complaints = Complaints(_log)
+        """What peers did wrong, by kind; counted in the server's thread."""
+        start = Handshake(triggered=triggered, recipe_loaded=plc_map.recipe_number(recipe_sha256))
+        self._exchange = _Exchange(start, self.complaints)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
 
+    @property
+    def event_fd(self) -> int:
+        """Readable when `orders` has something new; -1 while closed."""
+        return self._exchange.event_fd
+
     def start(self) -> None:
         """Listen, showing the safe state. Raises OutputError if the address cannot be used."""
         self._check_address()
-        self._beat_ns = time.monotonic_ns()
-        self._show(PlcState())
+        self._exchange.open()
+        logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # a line for each bad byte; `complaints` counts them
         opened: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, args=(opened,), name="modbus-server", daemon=True)
         self._thread.start()
@@ -98,23 +187,45 @@ class ModbusServerOutput:
                 f"The Modbus server on {self._host}:{self._port} does not run.",
                 "Restart the worker; see its log above.",
             )
-        self._show(plc_state.after_verdict(self._state, verdict))
+        self._exchange.step(lambda now: handshake.judged(now, verdict))
 
     def heartbeat(self, ready: bool, last_seq: int) -> None:  # noqa: ARG002
         """Count one turn of the worker's loop and show whether the station judges. Never blocks."""
-        self._beat_ns = time.monotonic_ns()
-        self._show(plc_state.after_heartbeat(self._state, ready=ready))
+        self._exchange.beat(ready=ready)
+
+    def orders(self) -> list[Order]:
+        """Return the triggers taken and the commands given since the last call."""
+        return self._exchange.take_orders()
+
+    def picture_came(self, acquisition_id: int) -> None:
+        """Show that the picture of this trigger is complete."""
+        self._exchange.step(lambda now: handshake.picture_came(now, acquisition_id))
+
+    def window_closed(self, acquisition_id: int) -> None:
+        """Take the next trigger, if the PLC wants."""
+        self._exchange.step(lambda now: handshake.window_closed(now, acquisition_id))
+
+    def mismatched(self) -> None:
+        """Show that pictures and triggers do not match."""
+        self._exchange.step(handshake.mismatched)
+
+    def command_done(self, *, succeeded: bool) -> None:
+        """Show how the command ended."""
+        self._exchange.step(lambda now: handshake.command_done(now, succeeded=succeeded))
 
     def go_safe(self) -> None:
         """Not online, nothing valid, not OK."""
-        self._show(plc_state.safe(self._state))
+        self._exchange.step(handshake.safe)
 
     def close(self) -> None:
         """Show the safe state, end all connections and the server's thread."""
         self.go_safe()
         thread, self._thread = self._thread, None
-        if thread is None:
-            return
+        if thread is not None:
+            self._end(thread)
+        self._exchange.close()
+
+    def _end(self, thread: threading.Thread) -> None:
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop ended by itself
                 self._loop.call_soon_threadsafe(self._stop.set)
@@ -122,17 +233,13 @@ class ModbusServerOutput:
         if thread.is_alive():
             _log.error("the Modbus server did not end within %.0f s", CLOSE_TIMEOUT_S)
 
-    def _show(self, state: PlcState) -> None:
-        self._state = state
-        self._block.show(state, self._beat_ns)
-
     def _run(self, opened: Future[None]) -> None:
         """Thread of the server: serve until shut down."""
         asyncio.run(self._serve(opened))
 
     async def _serve(self, opened: Future[None]) -> None:
         self._loop = asyncio.get_running_loop()
-        server = ModbusTcpServer(_device(self._block), address=(self._host, self._port))
+        server = GuardedServer(_device(self._exchange), (self._host, self._port), self._allow, self.complaints)
         try:
             await server.serve_forever(background=True)
         except (RuntimeError, OSError) as error:
@@ -166,9 +273,11 @@ class ModbusServerOutput:
         )
 
 
-def _device(block: _Block) -> SimDevice:
-    """Return the device: input registers 0.. and their mirror in the holding registers; no coils, no inputs."""
+def _device(exchange: _Exchange) -> SimDevice:
+    """Return the device: control block and mirror in the holding registers, status in the input registers; no bits."""
     no_bits = [SimData(0, datatype=DataType.BITS)]
-    mirror = [SimData(plc_map.MIRROR, count=plc_map.WORDS, datatype=DataType.REGISTERS, readonly=True)]
+    control = SimData(0, count=plc_map.CONTROL_WORDS, datatype=DataType.REGISTERS)
+    mirror = SimData(plc_map.MIRROR, count=plc_map.WORDS, datatype=DataType.REGISTERS)  # `on_request` refuses writes
     status = [SimData(0, count=plc_map.WORDS, datatype=DataType.REGISTERS, readonly=True)]
-    return SimDevice(ANY_UNIT_ID, simdata=(no_bits, list(no_bits), mirror, status), action=block.on_request)
+    blocks = (no_bits, list(no_bits), [control, mirror], status)
+    return SimDevice(ANY_UNIT_ID, simdata=blocks, action=exchange.on_request)

@@ -1,56 +1,75 @@
-"""The status block in forms that PLC tools take in: CSV for tag lists, IEC 61131-3 Structured Text. Pure.
+"""The registers in forms that PLC tools take in: CSV for tag lists, IEC 61131-3 Structured Text. Pure.
 
-Both are made from the table in `plc_map`, so they cannot differ from what the station serves. The Structured Text has
-no vendor's extension: bits are masked, 32-bit values put together from two words, high word first.
+Both are made from the tables in `plc_map`, so they cannot differ from what the station serves. The Structured Text has
+no vendor's extension: bits are masked, 32-bit values put together from two words, high word first. Its function block
+does, step by step, what `plc_rules` does; its numbers come from there.
 """
 
 import csv
 import io
-from collections.abc import Iterator
+import re
 
-from station.outputs.plc_map import STATUS, WORDS, Field, Type
+from station.outputs import plc_rules
+from station.outputs.plc_map import CONTROL, CONTROL_WORDS, MIRROR, STATUS, WORDS, Field, Type
+from station.outputs.plc_rules import Step
 
 _ST_TYPES = {Type.BIT: "BOOL", Type.UINT16: "UINT", Type.UINT32: "UDINT"}
 
 
 def as_csv() -> str:
-    """Return the map with a heading and one line per field; reserved fields too, so that addresses stay planned."""
+    """Return both blocks, one line per field; reserved fields too, so that addresses stay planned."""
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
-    table.writerow(["register", "bit", "words", "name", "type", "unit", "served", "meaning"])
-    for field in STATUS:
-        bit = field.bit if field.type is Type.BIT else ""
-        served = "yes" if field.served else "reserved"
-        table.writerow([field.register, bit, field.words, field.name, field.type, field.unit, served, field.meaning])
+    heading = [
+        "block",
+        "input_register",
+        "holding_register",
+        "bit",
+        "words",
+        "name",
+        "type",
+        "unit",
+        "served",
+        "meaning",
+    ]
+    table.writerow(heading)
+    for block, fields in (("status", STATUS), ("control", CONTROL)):
+        for field in fields:
+            is_status = block == "status"
+            places = (field.register if is_status else "", field.register + (MIRROR if is_status else 0))
+            bit = field.bit if field.type is Type.BIT else ""
+            served = "yes" if field.served else "reserved"
+            table.writerow(
+                [block, *places, bit, field.words, field.name, field.type, field.unit, served, field.meaning]
+            )
     return out.getvalue()
 
 
 def as_structured_text() -> str:
-    """Return a structure and a function block that fills it from the 64 words, and says whether the part passed."""
-    served = [field for field in STATUS if field.served]
-    lines = [
-        f"(* Made by `station plc-map --format st`: {WORDS} words, input registers 0 to {WORDS - 1}. Do not edit. *)",
-        "TYPE STATION_STATUS :",
-        "STRUCT",
-        *(f"    {field.name} : {_ST_TYPES[field.type]}; (* {field.meaning or field.unit} *)" for field in served),
-        "END_STRUCT",
-        "END_TYPE",
-        "",
-        "FUNCTION_BLOCK FB_STATION_STATUS",
-        "VAR_INPUT",
-        f"    Words : ARRAY[0..{WORDS - 1}] OF WORD; (* read in one request *)",
-        "END_VAR",
-        "VAR_OUTPUT",
-        "    Status : STATION_STATUS;",
-        "    Whole : BOOL; (* nothing torn or stuck in the words *)",
-        "    Pass : BOOL; (* use only when Status.InspectionId is the one you wait for and Status.Heartbeat moves *)",
-        "END_VAR",
-        *(f"Status.{field.name} := {_expression(field)};" for field in served),
-        "Whole := (Status.InspectionId = Status.InspectionIdTail) AND (Words[63] = (NOT Words[0]));",
-        *_pass(),
-        "END_FUNCTION_BLOCK",
-    ]
-    return "\n".join(lines) + "\n"
+    """Return the data types and the function block that triggers, waits, accepts or rejects, and acknowledges."""
+    served = [field for field in STATUS if field.served and field.type is not Type.TEXT]
+    control = [field for field in CONTROL if field.type is not Type.TEXT]
+    steps = "; ".join(f"{step.value} {step.name.lower()}" for step in Step)
+    return _TEMPLATE.format(
+        words=WORDS - 1,
+        control_words=CONTROL_WORDS - 1,
+        status_fields="\n".join(map(_declared, served)),
+        control_fields="\n".join(map(_declared, control)),
+        decode="\n".join(f"Status.{field.name} := {_expression(field)};" for field in served),
+        clear="\n".join(f"Control[{word}] := 16#0000;" for word in sorted({field.register for field in control})),
+        encode="\n".join(filter(None, map(_written, control))),
+        steps=steps,
+        heartbeat_ms=plc_rules.HEARTBEAT_TIMEOUT_MS,
+        beat_ms=plc_rules.PLC_BEAT_MS,
+        late=plc_rules.LATE_IN_A_ROW,
+        faults=" OR ".join(f"(Status.FaultCode = {fault.value})" for fault in plc_rules.CLEARED_FAULTS),
+        **{step.name: step.value for step in Step},
+    )
+
+
+def _declared(field: Field) -> str:
+    note = re.sub(r"[(*)]", "", field.meaning or field.unit)
+    return f"    {field.name} : {_ST_TYPES[field.type]}; (* {note} *)"
 
 
 def _expression(field: Field) -> str:
@@ -63,6 +82,168 @@ def _expression(field: Field) -> str:
     return f"DWORD_TO_UDINT(SHL({high}, 16) OR {low})"
 
 
-def _pass() -> Iterator[str]:
-    yield "Pass := Whole AND Status.Online AND Status.ResultsValid AND Status.OK AND NOT Status.NG"
-    yield "    AND NOT Status.Simulated AND (Status.ResultEvaluation = 1);"
+def _written(field: Field) -> str:
+    if field.type is Type.BIT:
+        mask = f"16#{1 << field.bit:04X}"
+        word = f"Control[{field.register}]"
+        return f"IF Ctl.{field.name} THEN {word} := {word} OR {mask}; END_IF;"
+    return f"Control[{field.register}] := UINT_TO_WORD(Ctl.{field.name});"
+
+
+_TEMPLATE = """\
+(* Made by `station plc-map --format st`; do not edit.
+   Each scan of the communication task: read {words} + 1 input registers from 0 into Words with ONE request (ReadOk says
+   that it worked), call the block, write Control with ONE request to holding registers 0 to {control_words}.
+   Accept and Reject are TRUE for one scan, once for each part. Nothing but Accept is a pass.
+   A serial goes as ASCII into Serial, two characters a word, the first in the high byte. *)
+TYPE STATION_STATUS :
+STRUCT
+{status_fields}
+END_STRUCT
+END_TYPE
+
+TYPE STATION_CONTROL :
+STRUCT
+{control_fields}
+END_STRUCT
+END_TYPE
+
+FUNCTION_BLOCK FB_STATION
+VAR_INPUT
+    Words : ARRAY[0..{words}] OF WORD; (* status block, of this scan *)
+    ReadOk : BOOL; (* Words is fresh; FALSE: no connection, time-out, exception *)
+    PartPresent : BOOL; (* a part is in place; hold until Accept or Reject *)
+    HasSerial : BOOL;
+    Serial : ARRAY[0..21] OF WORD;
+    InspectWindow : TIME := T#2S; (* from PartPresent; then the part is a reject *)
+    InspectWindowMs : UINT := 2000; (* the same, for the station *)
+    AcceptSimulated : BOOL := FALSE; (* trying out without a model; never for real parts *)
+END_VAR
+VAR_OUTPUT
+    Accept : BOOL;
+    Reject : BOOL;
+    MayLeave : BOOL; (* the picture is taken *)
+    LineStop : BOOL; (* {late} parts in a row without an answer of their own *)
+    Control : ARRAY[0..{control_words}] OF WORD;
+    Status : STATION_STATUS;
+END_VAR
+VAR RETAIN
+    LastTriggerId : UINT;
+END_VAR
+VAR
+    Step : INT := {RESET}; (* {steps} *)
+    Ctl : STATION_CONTROL;
+    Fresh, Whole, IsMine, Pass, HasAcked, ResetBegun, OldToggle, Waiting : BOOL;
+    OldInspectionId, OldHeartbeat, ResetBeat, Late, Word : UINT;
+    Window, BeatWatch, OwnBeat : TON;
+END_VAR
+
+Accept := FALSE;
+Reject := FALSE;
+Waiting := (Step <> {RESET}) AND (Step <> {IDLE});
+{decode}
+
+(* The station's heartbeat: it must change within {heartbeat_ms} ms. *)
+BeatWatch(IN := NOT (ReadOk AND (Status.Heartbeat <> OldHeartbeat)), PT := T#{heartbeat_ms}MS);
+IF ReadOk THEN OldHeartbeat := Status.Heartbeat; END_IF;
+Fresh := NOT BeatWatch.Q;
+(* The PLC's own: never 0, a new value each {beat_ms} ms. *)
+OwnBeat(IN := NOT OwnBeat.Q, PT := T#{beat_ms}MS);
+IF OwnBeat.Q OR ((Step = {RESET}) AND NOT ResetBegun) THEN
+    IF Ctl.PlcHeartbeat = 65535 THEN Ctl.PlcHeartbeat := 1; ELSE Ctl.PlcHeartbeat := Ctl.PlcHeartbeat + 1; END_IF;
+END_IF;
+Window(IN := Waiting, PT := InspectWindow);
+
+Whole := (Words[63] = (NOT Words[0])) AND (Status.InspectionId = Status.InspectionIdTail);
+IsMine := Status.TriggerId = Ctl.TriggerId;
+(* The acceptance rule. *)
+Pass := Whole AND Fresh AND ReadOk AND Status.Online AND Status.ResultsValid AND HasAcked AND IsMine
+    AND (Status.InspectionCompleted <> OldToggle) AND (Status.InspectionId <> OldInspectionId)
+    AND (AcceptSimulated OR NOT Status.Simulated) AND NOT Status.NG AND Status.OK
+    AND (Status.ResultEvaluation = 1) AND NOT Window.Q;
+
+IF Waiting AND (Step <> {ACK}) AND Window.Q THEN
+    Reject := TRUE; (* no answer in the window *)
+    Late := Late + 1;
+    Step := {RESET};
+    ResetBegun := FALSE;
+ELSE
+    CASE Step OF
+    {RESET}: (* make the station forget every trigger and result of before, and see that it did *)
+        Ctl.TriggerEnable := FALSE; Ctl.Trigger := FALSE; Ctl.ResultsAck := FALSE; Ctl.SetUserData := FALSE;
+        Ctl.BufferResultsEnable := FALSE;
+        IF NOT ResetBegun THEN
+            ResetBeat := Ctl.PlcHeartbeat;
+            ResetBegun := TRUE;
+        ELSIF ReadOk AND Ctl.BufferClear AND ((Status.PlcHeartbeatEcho - ResetBeat) <= 1000)
+            AND NOT Status.TriggerReady AND NOT Status.TriggerAck AND NOT Status.ResultsValid
+            AND (Status.FreeResultBuffers = 8) THEN
+            Ctl.TriggerEnable := TRUE; Ctl.BufferResultsEnable := TRUE;
+            Step := {IDLE};
+        END_IF;
+        Ctl.BufferClear := Step = {RESET};
+        Ctl.ClearFault := Step = {RESET};
+    {IDLE}:
+        IF PartPresent THEN
+            IF LastTriggerId = 65535 THEN LastTriggerId := 1; ELSE LastTriggerId := LastTriggerId + 1; END_IF;
+            Ctl.TriggerId := LastTriggerId;
+            Ctl.SetUserData := HasSerial;
+            HasAcked := FALSE;
+            MayLeave := FALSE;
+            Step := {SERIAL};
+        ELSIF ReadOk AND ({faults}) THEN (* was rejected; ends with ClearFault *)
+            Step := {RESET};
+            ResetBegun := FALSE;
+        END_IF;
+    {SERIAL}:
+        IF ReadOk THEN
+            IF Ctl.SetUserData THEN
+                Ctl.SetUserData := NOT Status.UserDataAck;
+            ELSIF NOT Status.UserDataAck AND NOT Status.TriggerAck AND Status.TriggerReady THEN
+                OldToggle := Status.InspectionCompleted;
+                OldInspectionId := Status.InspectionId;
+                Ctl.InspectWindow := InspectWindowMs;
+                Ctl.Trigger := TRUE;
+                Step := {TRIGGER};
+            END_IF;
+        END_IF;
+    {TRIGGER}: (* fire the camera when TriggerAck is there, not before *)
+        IF ReadOk AND Status.TriggerAck THEN
+            Ctl.Trigger := FALSE;
+            HasAcked := TRUE;
+            Step := {RESULT};
+        END_IF;
+    {RESULT}:
+        MayLeave := MayLeave OR (ReadOk AND Status.ImageReceived);
+        IF ReadOk AND Status.ResultsValid AND Whole THEN
+            Accept := Pass;
+            Reject := NOT Pass;
+            IF IsMine THEN
+                Late := 0;
+                Ctl.ResultsAck := TRUE;
+                Step := {ACK};
+            ELSE (* of another part *)
+                Late := Late + 1;
+                Step := {RESET};
+                ResetBegun := FALSE;
+            END_IF;
+        END_IF;
+    {ACK}:
+        IF ReadOk AND NOT Status.ResultsValid THEN
+            Ctl.ResultsAck := FALSE;
+            Step := {IDLE};
+        ELSIF Window.Q THEN
+            Step := {RESET};
+            ResetBegun := FALSE;
+        END_IF;
+    END_CASE;
+END_IF;
+LineStop := Late >= {late};
+
+{clear}
+{encode}
+FOR Word := 0 TO 21 DO
+    Control[8 + Word] := Serial[Word];
+END_FOR;
+END_FUNCTION_BLOCK
+"""

@@ -1,18 +1,23 @@
-"""The PLC's status block as one table of data, and the encoding of the station's state into its 64 words. Pure: no I/O.
+"""The PLC's registers as two tables of data, and the encoding between them and the station's records. Pure: no I/O.
 
-The table is the only place that knows register numbers: `encode`, `decode` and docs/plc-map.md are made from it.
-Names follow what ladder programmers know from smart cameras. 32-bit values have the high word first. What a later
-release will serve has its place already and reads 0. A register never moves within a major release.
+The tables are the only place that knows register numbers: encoding, decoding, the documents and the exports are made
+from them. Names follow what ladder programmers know from smart cameras. 32-bit values have the high word first. What a
+later release will serve has its place already and reads 0. A register never moves within a major release.
 """
 
 import enum
+import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from station.outputs.plc_control import Control
 from station.outputs.plc_state import FaultCode, OfflineReason, PlcState, is_pass
-from station.records import Evaluation, Reason, Record, RegionReport, ResultState, Verdict
+from station.records import Evaluation, Record, RegionReport, Verdict
 
 WORDS = 64
 """Length of the status block."""
+CONTROL_WORDS = 32
+"""Length of the control block."""
 MIRROR = 1000
 """First holding register of the read-only copy of the status block."""
 UNPAIRED = 1
@@ -30,11 +35,11 @@ class Type(enum.StrEnum):
 
 
 class Field(Record, frozen=True):
-    """One value of the status block."""
+    """One value of a block."""
 
     name: str
     register: int
-    """0..63; input register, and holding register 1000 + this."""
+    """Counted from the block's first word."""
     type: Type
     unit: str
     meaning: str
@@ -59,40 +64,40 @@ def _double(register: int, name: str, unit: str, meaning: str) -> Field:
 
 STATUS: tuple[Field, ...] = (
     _bit(0, 0, "Online", "the station judges parts"),
-    _bit(0, 1, "TriggerReady", "a trigger would be taken; always 0 while free running", served=False),
-    _bit(0, 2, "TriggerAck", "trigger seen", served=False),
-    _bit(0, 3, "ImageReceived", "picture complete, the part may leave", served=False),
+    _bit(0, 1, "TriggerReady", "a trigger would be taken; always 0 while free running"),
+    _bit(0, 2, "TriggerAck", "trigger taken; AcquisitionId is its number"),
+    _bit(0, 3, "ImageReceived", "the trigger's picture is complete, the part may leave"),
     _bit(0, 4, "SystemBusy", "the model is being loaded"),
     _bit(0, 5, "InspectionCompleted", "toggles with each new result"),
     _bit(0, 6, "ResultsValid", "the result fields below belong to InspectionId and may be used"),
     _bit(0, 7, "OK", "pass; only with Online and ResultsValid"),
     _bit(0, 8, "NG", "every valid result that is not OK: defective, not decidable or failed"),
     _bit(0, 9, "NotDecidable", "in addition to NG: the station could not decide"),
-    _bit(0, 10, "ResultsBufferOverrun", "results were lost", served=False),
-    _bit(0, 11, "MissedTrigger", "a trigger came when none was taken", served=False),
+    _bit(0, 10, "ResultsBufferOverrun", "a result was not shown: the buffer was full; until ClearFault"),
+    _bit(0, 11, "MissedTrigger", "a trigger came when none was taken; until ClearFault"),
     _bit(0, 12, "Fault", "FaultCode says which"),
     _bit(0, 13, "Warning", "WarningCode says which"),
-    _bit(0, 14, "UserDataAck", "user data taken", served=False),
-    _bit(1, 0, "CommandExecuting", "", served=False),
-    _bit(1, 1, "CommandCompleted", "", served=False),
-    _bit(1, 2, "CommandFailed", "", served=False),
+    _bit(0, 14, "UserDataAck", "PartSerial holds the serial for the next trigger"),
+    _bit(1, 0, "CommandExecuting", "the command is being carried out"),
+    _bit(1, 1, "CommandCompleted", "the command was carried out; until ExecuteCommand is 0"),
+    _bit(1, 2, "CommandFailed", "the command was refused or failed; until ExecuteCommand is 0"),
     _bit(1, 3, "GoldenCheckDue", "", served=False),
     _bit(1, 4, "GoldenCheckPassed", "", served=False),
     _bit(1, 5, "Degraded", "", served=False),
     _bit(1, 6, "StorageLow", "", served=False),
     _bit(1, 7, "Simulated", "the result was made without a model: never use it for a real part"),
     _bit(1, 8, "Bypassed", "", served=False),
-    _bit(1, 9, "PlcHeartbeatLost", "", served=False),
+    _bit(1, 9, "PlcHeartbeatLost", "PlcHeartbeat did not change for 3 s"),
     _bit(1, 10, "ClockUnsynced", "", served=False),
     _word(2, "Heartbeat", "beats", "counts on with each turn of the worker's loop, at least once a second; wraps"),
-    _word(3, "PlcHeartbeatEcho", "beats", "heartbeat of the PLC, echoed", served=False),
+    _word(3, "PlcHeartbeatEcho", "beats", "PlcHeartbeat, echoed"),
     _word(4, "OfflineReason", "code", "why Online is 0"),
     _word(5, "FaultCode", "code", "what is broken"),
     _word(6, "WarningCode", "code", "what needs attention"),
-    _word(7, "AcquisitionId", "", "counts pictures; equal to InspectionId while free running"),
+    _word(7, "AcquisitionId", "", "counts triggers taken; equal to InspectionId while free running"),
     _word(8, "InspectionId", "", "low 16 bits of the verdict's seq; seq starts at 1 with each start of the worker"),
-    _word(9, "TriggerId", "", "part counter of the PLC, echoed", served=False),
-    _word(10, "FreeResultBuffers", "", "", served=False),
+    _word(9, "TriggerId", "", "TriggerId that the result belongs to; 0: no result, or free running"),
+    _word(10, "FreeResultBuffers", "results", "8: no result is kept"),
     _word(11, "ResultEvaluation", "code", "OPC 40001-101"),
     _word(12, "ResultState", "code", "OPC 40100-1"),
     _word(13, "ReasonCode", "code", "why the result is not OK"),
@@ -105,7 +110,7 @@ STATUS: tuple[Field, ...] = (
     _word(22, "QueueDepth", "jobs", "", served=False),
     _word(23, "ResultAge", "ms", "", served=False),
     _word(24, "RecipeUsed", "hash", "first 2 bytes of the sha256 of the recipe used for this result"),
-    _word(25, "RecipeLoaded", "hash", "", served=False),
+    _word(25, "RecipeLoaded", "hash", "first 2 bytes of the sha256 of the recipe in use"),
     _double(26, "ConfigChecksum", "hash", "first 4 bytes of the sha256 of the configuration used for this result"),
     _double(28, "ModelHash", "hash", "first 4 bytes of the sha256 of the manifest of the model that judged"),
     _double(30, "CountTriggers", "parts", "results since the start of the worker; the sum of the next four"),
@@ -118,29 +123,103 @@ STATUS: tuple[Field, ...] = (
         register=40,
         type=Type.TEXT,
         unit="",
-        meaning="44 ASCII bytes, echoed",
+        meaning="44 ASCII bytes: serial of the result, without one the serial latched",
         words=22,
-        served=False,
     ),
     _word(62, "InspectionIdTail", "", "InspectionId again: differs from it when a read was torn"),
     _word(63, "StatusComplement", "", "register 0 with every bit inverted: shows a stuck or broken word"),
+)
+
+CONTROL: tuple[Field, ...] = (
+    _bit(0, 0, "TriggerEnable", "triggers are wanted; 1 to 0 gives up every trigger without a result"),
+    _bit(0, 1, "Trigger", "a part is in place; hold until TriggerAck"),
+    _bit(0, 2, "ResultsAck", "the result is taken; hold until ResultsValid is 0"),
+    _bit(0, 3, "BufferResultsEnable", "hold each result until ResultsAck; up to 8 are kept"),
+    _bit(0, 4, "ClearFault", "0 to 1 clears FaultCode 23 and 40, MissedTrigger and ResultsBufferOverrun"),
+    _bit(0, 5, "SetOffline", "while 1 the station is offline"),
+    _bit(0, 6, "ExecuteCommand", "0 to 1 carries out CommandCode; hold until CommandCompleted or CommandFailed"),
+    _bit(0, 7, "SetUserData", "0 to 1 takes Serial for the next trigger; hold until UserDataAck"),
+    _bit(0, 8, "ClearExposureComplete", "0 to 1 clears ImageReceived"),
+    _bit(0, 9, "BufferClear", "0 to 1 drops every result shown or kept"),
+    _word(1, "PlcHeartbeat", "beats", "any other value at least once a second"),
+    _word(2, "CommandCode", "code", "what ExecuteCommand does"),
+    _word(3, "CommandArgument", "", "1 PrepareRecipe: RecipeLoaded that is expected"),
+    _word(4, "TriggerId", "", "the PLC's own part counter, 1 to 65535, another one for each trigger"),
+    _word(5, "InspectWindow", "ms", "the result comes within this time of the trigger; 0: the recipe's deadline"),
+    Field(name="Serial", register=8, type=Type.TEXT, unit="", meaning="44 ASCII bytes, padded with 0", words=22),
 )
 
 
 def encode(state: PlcState) -> list[int]:
     """Return the 64 words that show `state`, each 0..65535. Fields not served are 0."""
     values = _station_values(state) | (_result_values(state.result) if state.result else {})
-    words = [0] * WORDS
-    for field in STATUS:
-        if field.served:
-            _put(words, field, values.get(field.name, 0))
+    words = _packed(STATUS, WORDS, values)
+    _put_text(words, _PART_SERIAL, _serial(state))
     words[63] = words[0] ^ 0xFFFF
     return words
 
 
 def decode(words: Sequence[int]) -> dict[str, int]:
-    """Return name -> value of every served field, from 64 words read in one request."""
-    return {field.name: _get(words, field) for field in STATUS if field.served}
+    """Return name -> value of every served field that is a number, from 64 words read in one request."""
+    return {field.name: _get(words, field) for field in STATUS if field.served and field.type is not Type.TEXT}
+
+
+def part_serial(words: Sequence[int]) -> str:
+    """Return PartSerial of the status block."""
+    return _get_text(words, _PART_SERIAL)
+
+
+def encode_control(control: Control) -> list[int]:
+    """Return the 32 words that the PLC writes."""
+    values = {field.name: getattr(control, _snake(field.name)) for field in CONTROL if field.type is not Type.TEXT}
+    words = _packed(CONTROL, CONTROL_WORDS, values)
+    _put_text(words, _SERIAL, control.serial)
+    return words
+
+
+def decode_control(words: Sequence[int]) -> Control:
+    """Return what the PLC wants, from the 32 words as they are now."""
+    values: dict[str, Any] = {
+        _snake(field.name): bool(_get(words, field)) if field.type is Type.BIT else _get(words, field)
+        for field in CONTROL
+        if field.type is not Type.TEXT
+    }
+    return Control(**values, serial=_get_text(words, _SERIAL))
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)([A-Z])", r"_\1", name).lower()
+
+
+def _packed(table: Sequence[Field], length: int, values: Mapping[str, int]) -> list[int]:
+    words = [0] * length
+    for field in table:
+        if field.served and field.type is not Type.TEXT:
+            _put(words, field, values.get(field.name, 0))
+    return words
+
+
+def _put_text(words: list[int], field: Field, text: str) -> None:
+    """Put ASCII into the words, first character in the high byte, padded with 0."""
+    data = text.encode("ascii", "replace")[: 2 * field.words].ljust(2 * field.words, b"\0")
+    for place in range(field.words):
+        words[field.register + place] = int.from_bytes(data[2 * place : 2 * place + 2], "big")
+
+
+def _get_text(words: Sequence[int], field: Field) -> str:
+    """Return the text up to its first 0; what is no printable ASCII reads as '?'."""
+    data = b"".join(word.to_bytes(2, "big") for word in words[field.register : field.register + field.words])
+    text = data.partition(b"\0")[0].decode("ascii", "replace").rstrip()
+    return "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in text)
+
+
+_PART_SERIAL = next(field for field in STATUS if field.name == "PartSerial")
+_SERIAL = next(field for field in CONTROL if field.name == "Serial")
+
+
+def _serial(state: PlcState) -> str:
+    trigger = state.result.trigger if state.result else None
+    return trigger.serial if trigger else state.signals.serial
 
 
 def _put(words: list[int], field: Field, value: int) -> None:
@@ -164,17 +243,32 @@ def _get(words: Sequence[int], field: Field) -> int:
 def _station_values(state: PlcState) -> dict[str, int]:
     """Return what is shown with and without a result."""
     undefined, ok, not_ok, not_decidable = state.counts
+    signals = state.signals
+    acquisition_id = state.inspection_id if signals.acquisition_id is None else signals.acquisition_id
     return {
+        "TriggerReady": signals.trigger_ready,
+        "TriggerAck": signals.trigger_ack,
+        "ImageReceived": signals.image_received,
+        "ResultsBufferOverrun": signals.overrun,
+        "MissedTrigger": signals.missed_trigger,
+        "UserDataAck": signals.user_data_ack,
+        "CommandExecuting": signals.command_executing,
+        "CommandCompleted": signals.command_completed,
+        "CommandFailed": signals.command_failed,
+        "PlcHeartbeatLost": signals.plc_heartbeat_lost,
+        "PlcHeartbeatEcho": signals.plc_heartbeat,
+        "FreeResultBuffers": signals.free_buffers,
+        "RecipeLoaded": signals.recipe_loaded,
         "Online": state.online,
         "SystemBusy": state.offline_reason is OfflineReason.MODEL_LOADING,
         "InspectionCompleted": state.toggle,
         "Fault": state.fault is not FaultCode.NONE,
-        "Warning": True,
-        "WarningCode": UNPAIRED,
+        "Warning": not signals.is_paired,
+        "WarningCode": 0 if signals.is_paired else UNPAIRED,
         "Heartbeat": state.heartbeat,
         "OfflineReason": state.offline_reason,
         "FaultCode": state.fault,
-        "AcquisitionId": state.inspection_id,
+        "AcquisitionId": acquisition_id,
         "InspectionId": state.inspection_id,
         "InspectionIdTail": state.inspection_id,
         "CountTriggers": sum(state.counts),
@@ -195,6 +289,7 @@ def _result_values(verdict: Verdict) -> dict[str, int]:
         "NG": not is_pass(verdict),
         "NotDecidable": verdict.evaluation is Evaluation.NOT_DECIDABLE,
         "Simulated": verdict.is_simulated,
+        "TriggerId": verdict.trigger.trigger_id if verdict.trigger else 0,
         "ResultEvaluation": verdict.evaluation.code,
         "ResultState": verdict.result_state.code,
         "ReasonCode": verdict.reason,
@@ -204,7 +299,7 @@ def _result_values(verdict: Verdict) -> dict[str, int]:
         "NGPins": _bitmap(ng_pins),
         "NotDecidablePins": _bitmap(unsure_pins),
         "ProcessingTime": min(round(verdict.ms.total), 0xFFFF),
-        "RecipeUsed": _hash_value(verdict.recipe_sha256, 2),
+        "RecipeUsed": recipe_number(verdict.recipe_sha256),
         "ConfigChecksum": _hash_value(verdict.config_sha256, 4),
         "ModelHash": _hash_value(verdict.model.sha256, 4),
     }
@@ -233,47 +328,11 @@ def _bitmap(pin_numbers: Sequence[int]) -> int:
     return sum(1 << number - 1 for number in pin_numbers if number <= BITMAP_PINS)
 
 
+def recipe_number(recipe_sha256: str) -> int:
+    """Return the number by which the PLC knows a recipe."""
+    return _hash_value(recipe_sha256, 2)
+
+
 def _hash_value(sha256: str, length_bytes: int) -> int:
     """Return the first bytes of a hex hash as a number; 0 when there is no hash (an engine without a model)."""
     return int(sha256[: 2 * length_bytes] or "0", 16)
-
-
-def markdown() -> str:
-    """Return docs/plc-map.md, made from the table."""
-    lines = [
-        "# PLC register map: status block",
-        "",
-        "Made from the table in `station/outputs/plc_map.py`; do not edit. How to use it: [plc.md](plc.md).",
-        "",
-        f"{WORDS} words, read with one request: input registers 0 to {WORDS - 1} (function code 4), or the same words",
-        f"as holding registers {MIRROR} to {MIRROR + WORDS - 1} (function code 3). Any unit id. Nothing is writable.",
-        "32-bit values: high word first. *Reserved* fields read 0 in this release.",
-        "",
-        "| Register | Name | Type | Unit | Meaning |",
-        "| --- | --- | --- | --- | --- |",
-        *map(_row, STATUS),
-        "",
-        "## Codes",
-        "",
-        *_code_table("ResultEvaluation", {value.name: value.code for value in Evaluation}),
-        *_code_table("ResultState", {value.name: value.code for value in ResultState}),
-        *_code_table("ReasonCode", Reason.__members__),
-        *_code_table("OfflineReason", OfflineReason.__members__),
-        *_code_table("FaultCode", FaultCode.__members__),
-        *_code_table("WarningCode", {"NONE": 0, "UNPAIRED": UNPAIRED}),
-    ]
-    return "\n".join(lines)
-
-
-def _row(field: Field) -> str:
-    last = field.register + field.words - 1
-    place = f"{field.register}" if field.words == 1 else f"{field.register}-{last}"
-    if field.type is Type.BIT:
-        place += f".{field.bit}"
-    meaning = field.meaning if field.served else f"*reserved* {field.meaning}".strip()
-    return f"| {place} | {field.name} | {field.type} | {field.unit} | {meaning} |"
-
-
-def _code_table(name: str, codes: Mapping[str, int]) -> list[str]:
-    rows = [f"| {code} | {word.lower().replace('_', ' ')} |" for word, code in codes.items()]
-    return [f"{name}:", "", "| Code | Meaning |", "| --- | --- |", *rows, ""]

@@ -20,7 +20,9 @@ class OfflineReason(enum.IntEnum):
     NONE = 0
     BOOTING = 1
     MODEL_LOADING = 2
+    SET_OFFLINE_BY_PLC = 3
     STOPPED_OR_FAULT = 5
+    PLC_HEARTBEAT_LOST = 8
 
 
 class FaultCode(enum.IntEnum):
@@ -30,10 +32,12 @@ class FaultCode(enum.IntEnum):
     ENGINE_FAILED = 10
     WORKER_STUCK = 11
     IMAGE_UNREADABLE = 22
+    IMAGE_TRIGGER_MISMATCH = 23
     DEADLINE_PASSED = 24
     NO_MODEL = 31
     WRONG_ANSWER_FORM = 33
     RECIPE_CHANGED = 34
+    RESULT_BUFFER_OVERRUN = 40
     OTHER = 99
 
 
@@ -45,7 +49,34 @@ _FAULTS = {
     Reason.ENGINE_FAILED: FaultCode.ENGINE_FAILED,
     Reason.NO_MODEL: FaultCode.NO_MODEL,
     Reason.RECIPE_CHANGED: FaultCode.RECIPE_CHANGED,
+    Reason.PICTURE_MISSING: FaultCode.IMAGE_TRIGGER_MISMATCH,
+    Reason.TOO_MANY_PICTURES: FaultCode.IMAGE_TRIGGER_MISMATCH,
+    Reason.PICTURE_UNPAIRED: FaultCode.IMAGE_TRIGGER_MISMATCH,
+    Reason.PICTURE_REPEATED: FaultCode.IMAGE_TRIGGER_MISMATCH,
 }
+
+
+class Signals(Record, frozen=True):
+    """The bits and echoes of the handshake; all off unless `handshake` says otherwise."""
+
+    is_paired: bool = False
+    """Results belong to triggers of the PLC."""
+    trigger_ready: bool = False
+    trigger_ack: bool = False
+    image_received: bool = False
+    overrun: bool = False
+    missed_trigger: bool = False
+    user_data_ack: bool = False
+    command_executing: bool = False
+    command_completed: bool = False
+    command_failed: bool = False
+    plc_heartbeat_lost: bool = False
+    plc_heartbeat: int = 0
+    acquisition_id: int | None = None
+    """None: free running, the inspection id is shown."""
+    free_buffers: int = 8
+    recipe_loaded: int = 0
+    serial: str = ""
 
 
 class PlcState(Record, frozen=True):
@@ -63,6 +94,7 @@ class PlcState(Record, frozen=True):
     """Flips with each result."""
     counts: tuple[int, int, int, int] = (0, 0, 0, 0)
     """Results since the worker's start, by the code of their evaluation: UNDEFINED, OK, NOT_OK, NOT_DECIDABLE."""
+    signals: Signals = Signals()
 
     @property
     def online(self) -> bool:
@@ -74,9 +106,14 @@ class PlcState(Record, frozen=True):
         """The station's fault, else that of the result shown."""
         if self.station_fault is not FaultCode.NONE or self.result is None:
             return self.station_fault
-        if self.result.result_state is ResultState.COMPLETED:
-            return FaultCode.NONE
-        return _FAULTS.get(self.result.reason, FaultCode.OTHER)
+        return fault_of(self.result)
+
+
+def fault_of(verdict: Verdict) -> FaultCode:
+    """Return why this inspection did not run to its end; NONE when it did."""
+    if verdict.result_state is ResultState.COMPLETED:
+        return FaultCode.NONE
+    return _FAULTS.get(verdict.reason, FaultCode.OTHER)
 
 
 def is_pass(verdict: Verdict) -> bool:
@@ -85,28 +122,33 @@ def is_pass(verdict: Verdict) -> bool:
 
 
 def after_verdict(state: PlcState, verdict: Verdict) -> PlcState:
-    """Return the state that shows `verdict`: next id, other toggle, counted."""
+    """Return the state that counts and shows `verdict`."""
+    return shown(counted(state, verdict), verdict)
+
+
+def counted(state: PlcState, verdict: Verdict) -> PlcState:
+    """Return the state with `verdict` in its counts, not shown yet."""
     counts = list(state.counts)
     counts[verdict.evaluation.code] += 1
-    shown = msgspec.structs.replace(
-        state,
-        result=verdict,
-        inspection_id=verdict.seq,
-        toggle=not state.toggle,
-        counts=tuple(counts),
-    )
-    return shown if state.online else _without_pass(shown)
+    return msgspec.structs.replace(state, counts=tuple(counts))
+
+
+def shown(state: PlcState, verdict: Verdict) -> PlcState:
+    """Return the state that shows `verdict`: its id, other toggle. An OK of an offline station is not shown."""
+    result = msgspec.structs.replace(state, result=verdict, inspection_id=verdict.seq, toggle=not state.toggle)
+    return result if state.online else without_pass(result)
 
 
 def after_heartbeat(state: PlcState, *, ready: bool) -> PlcState:
     """Return the state one beat later; going offline withdraws an OK."""
-    beaten = msgspec.structs.replace(
-        state,
-        heartbeat=state.heartbeat + 1,
-        station_fault=FaultCode.NONE,
-        offline_reason=OfflineReason.NONE if ready else OfflineReason.MODEL_LOADING,
-    )
-    return beaten if ready else _without_pass(beaten)
+    beaten = msgspec.structs.replace(state, heartbeat=state.heartbeat + 1, station_fault=FaultCode.NONE)
+    return with_offline_reason(beaten, OfflineReason.NONE if ready else OfflineReason.MODEL_LOADING)
+
+
+def with_offline_reason(state: PlcState, reason: OfflineReason) -> PlcState:
+    """Return the state that is online (NONE) or offline for `reason`; going offline withdraws an OK."""
+    state = msgspec.structs.replace(state, offline_reason=reason)
+    return state if state.online else without_pass(state)
 
 
 def safe(state: PlcState, fault: FaultCode = FaultCode.NONE) -> PlcState:
@@ -116,7 +158,8 @@ def safe(state: PlcState, fault: FaultCode = FaultCode.NONE) -> PlcState:
     )
 
 
-def _without_pass(state: PlcState) -> PlcState:
+def without_pass(state: PlcState) -> PlcState:
+    """Return the state with an OK withdrawn; a reject stays."""
     if state.result is not None and is_pass(state.result):
         return msgspec.structs.replace(state, result=None)
     return state

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from station.engine.base import Query
-from station.records import Failure, Job, Timing
+from station.records import Failure, Job, Timing, TriggerRef
 
 
 @dataclass
@@ -20,6 +20,10 @@ class Pending:
     """Why the engine is not asked, apart from the job's own failure."""
     asked_ns: int | None = None
     """When the engine got the queries; None before, and again after it died over them."""
+    trigger: TriggerRef | None = None
+    """The PLC's trigger that its picture belongs to."""
+    is_check: bool = False
+    """The golden picture, looked at because the PLC asked: no part, no verdict."""
     deaths: int = 0
     """How often the engine died over this job."""
 

@@ -1,8 +1,8 @@
 """The worker's end of the queue: a ZeroMQ ROUTER that takes jobs and gives acks.
 
-In: `Hello` and `JobMessage` from capture; out: `Credit` and `Ack`. Used from the worker's one thread, never blocks
-except in `wait`. What cannot be read is counted, logged now and then, and dropped. An ack that does not reach capture
-(it restarted, or its connection broke) waits for its next Hello.
+In: `Hello`, `Sighting` and `JobMessage` from capture; out: `Credit` and `Ack`. Used from the worker's one thread,
+never blocks except in `wait`. What cannot be read is counted, logged now and then, and dropped. An ack that does not
+reach capture (it restarted, or its connection broke) waits for its next Hello.
 """
 
 import fcntl
@@ -50,6 +50,7 @@ class JobQueue:
         self._socket: zmq.Socket[bytes] | None = None
         self._lock: IO[bytes] | None = None
         self._undelivered: dict[str, messages.Ack] = {}
+        self._sightings: list[messages.Sighting] = []
         self.complaints = Complaints(logging.getLogger(__name__))
 
     def open(self) -> None:
@@ -100,6 +101,11 @@ class JobQueue:
                 received.append(Received(parts[0], job))
         return received
 
+    def sightings(self) -> list[messages.Sighting]:
+        """Return the pictures that capture has seen, as `receive` took them in; each once."""
+        seen, self._sightings = self._sightings, []
+        return seen
+
     def acknowledge(self, peer: bytes, ack: messages.Ack) -> None:
         """Tell capture that the journal has the verdict. Never waits, never raises."""
         if not self._send(peer, ack):
@@ -123,6 +129,8 @@ class JobQueue:
         match message:
             case messages.Hello():
                 self._greet(parts[0])
+            case messages.Sighting():
+                self._sightings.append(message)
             case messages.JobMessage():
                 return message.job
             case _:

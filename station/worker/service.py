@@ -11,13 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from station.complaints import Complaints
 from station.engine.base import Answer, Query, Question
 from station.judge import Judgement
 from station.messages import Ack
 from station.outputs.base import Output
+from station.outputs.handshake import CommandGiven
 from station.recipe import Recipe
 from station.records import Evaluation, Failure, Job, Reason, RegionReport, ResultState, Verdict
 from station.supervisor_notify import ServiceNotifier
@@ -25,8 +26,10 @@ from station.worker.deadlines import Deadlines
 from station.worker.engine_host import EngineHost, EngineState, Outcome
 from station.worker.fanout import Fanout
 from station.worker.journal import Journal
+from station.worker.pairing import Pair
 from station.worker.pending import Pending
 from station.worker.queue import JobQueue, Received
+from station.worker.triggers import Triggers
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +56,15 @@ Judge = Callable[[Recipe, Job, tuple[RegionReport, ...] | None, Failure | None],
 """`station.judge.judge`."""
 
 
+class _Held(NamedTuple):
+    """What is known of a part whose verdict must wait until its picture window is over."""
+
+    pending: Pending
+    regions: tuple[RegionReport, ...] | None
+    trouble: Failure | None
+    inference_ms: float | None
+
+
 class WorkerService:
     """The worker of one station. Gets its parts closed; `run` opens and closes them."""
 
@@ -69,7 +81,11 @@ class WorkerService:
         journal: Journal,
         outputs: Sequence[Output],
         notifier: ServiceNotifier,
+        triggers: Triggers | None = None,
+        golden: Job | None = None,
+        may_be_ready: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`triggers` None: no PLC. `golden` is what the PLC's golden check looks at."""
         self._station = station
         self._config_sha256 = config_sha256
         self._recipe = recipe
@@ -80,6 +96,10 @@ class WorkerService:
         self._journal = journal
         self._outputs = Fanout(outputs)
         self._notifier = notifier
+        self._triggers = triggers
+        self._golden = golden
+        self._may_be_ready = may_be_ready
+        self._held: dict[str, _Held] = {}
         self._deadlines = Deadlines()
         self._pending: dict[str, Pending] = {}  # oldest first
         self._heartbeat_ns = 0
@@ -113,9 +133,14 @@ class WorkerService:
     def _turn(self) -> None:
         """Wait for something to do, and do it."""
         watched = self._engine.watched()
-        self._queue.wait(self._wait_ms(), [watched] if watched else [])
-        for received in self._queue.receive():
-            self._accept(received)
+        plc = (self._triggers.event_fd, False) if self._triggers else None
+        self._queue.wait(self._wait_ms(), [other for other in (watched, plc) if other])
+        self._take_orders()  # before the pictures: a trigger comes before its picture
+        received = self._queue.receive()
+        self._see()
+        for one in received:
+            self._accept(one)
+        self._answer_triggers()
         self._conclude_late()
         for outcome in self._engine.poll(time.monotonic_ns()):
             self._take_outcome(outcome)
@@ -125,7 +150,8 @@ class WorkerService:
 
     def _wait_ms(self) -> int:
         """Return how long nothing needs to be done, rounded up so that the loop does not spin."""
-        dues_ns = (self._heartbeat_ns, self._deadlines.next_due_ns(), self._engine.next_due_ns())
+        triggers_ns = self._triggers.next_due_ns() if self._triggers else None
+        dues_ns = (self._heartbeat_ns, self._deadlines.next_due_ns(), self._engine.next_due_ns(), triggers_ns)
         due_ns = min(due_ns for due_ns in dues_ns if due_ns is not None)
         return max(0, -((time.monotonic_ns() - due_ns) // 1_000_000))
 
@@ -136,11 +162,17 @@ class WorkerService:
         if judged:
             self._queue.acknowledge(received.peer, Ack(job_id=job.job_id, evaluation=judged[0], result_state=judged[1]))
             return
-        if job.job_id in self._pending:
-            self._pending[job.job_id].peer = received.peer  # capture restarted and sends it again
+        known = self._pending.get(job.job_id) or (self._held[job.job_id].pending if job.job_id in self._held else None)
+        if known:
+            known.peer = received.peer  # capture restarted and sends it again
             return
         pending = Pending(received.peer, job, time.monotonic_ns())
         self._pending[job.job_id] = pending
+        fate = self._triggers.fate(job) if self._triggers else None
+        if isinstance(fate, Failure):
+            pending.trouble = fate
+            return
+        pending.trigger = fate
         if job.failure:
             return
         if job.recipe_sha256 != self._recipe.sha256:
@@ -155,7 +187,9 @@ class WorkerService:
         except Exception:  # noqa: BLE001 - outermost guard of a job
             pending.trouble = self._unexpected("asking about", pending.job)
             return
-        self._deadlines.add(pending.job.job_id, pending.received_ns + self._recipe.file.deadline_ms * 1_000_000)
+        due_ns = pending.received_ns + self._recipe.file.deadline_ms * 1_000_000
+        trigger_due_ns = self._triggers.due_ns(pending.trigger) if self._triggers and pending.trigger else None
+        self._deadlines.add(pending.job.job_id, min(due_ns, trigger_due_ns or due_ns))
         self._ask_next()
 
     def _conclude_unasked(self) -> None:
@@ -237,14 +271,20 @@ class WorkerService:
     ) -> None:
         """Judge, write to the journal, show, acknowledge: in this order. Raises JournalError."""
         job = pending.job
+        if self._triggers and self._triggers.is_open(pending.trigger):
+            self._held[job.job_id] = _Held(pending, regions, trouble, inference_ms)
+            return
         judgement = self._judged(job, regions, trouble)
+        if pending.is_check:
+            self._end_check(is_passed=judgement.evaluation is Evaluation.OK)
+            return
         verdict = self._journal.append(
             Verdict(
                 station=self._station,
                 epoch=0,  # the journal gives both numbers
                 seq=0,
                 job_id=job.job_id,
-                part_id=job.part_id,
+                part_id=(pending.trigger.serial if pending.trigger else "") or job.part_id,
                 image=job.image,
                 recipe=self._recipe.file.recipe,
                 evaluation=judgement.evaluation,
@@ -259,11 +299,64 @@ class WorkerService:
                 config_sha256=self._config_sha256,
                 ms=pending.timing(time.monotonic_ns(), inference_ms),
                 created_utc=datetime.now(UTC).isoformat(timespec="milliseconds"),
+                trigger=pending.trigger,
             )
         )
         self._outputs.send(verdict, job)
+        if self._triggers and pending.trigger:
+            self._triggers.answered(pending.trigger)
+        if not pending.peer:
+            return  # no picture, nobody waits for an ack
         ack = Ack(job_id=job.job_id, evaluation=verdict.evaluation, result_state=verdict.result_state)
         self._queue.acknowledge(pending.peer, ack)
+
+    def _take_orders(self) -> None:
+        """Take in what the PLC wants."""
+        for command in self._triggers.commands() if self._triggers else ():
+            self._carry_out(command)
+
+    def _carry_out(self, _golden_check: CommandGiven) -> None:
+        """Look at the golden picture as if it were a part; the one command that the worker has to do with."""
+        if self._golden is None or not self._engine.is_ready:
+            self._end_check(is_passed=False)
+            return
+        pending = self._pending[self._golden.job_id] = Pending(b"", self._golden, time.monotonic_ns(), is_check=True)
+        self._await_engine(pending)
+
+    def _end_check(self, *, is_passed: bool) -> None:
+        if self._triggers:
+            self._triggers.command_done(succeeded=is_passed)
+
+    def _see(self) -> None:
+        for sighting in self._queue.sightings():
+            if self._triggers and not self._journal.judged(sighting.job_id):
+                self._triggers.see(sighting)
+
+    def _answer_triggers(self) -> None:
+        """Reject what has no picture of its own; give the verdicts whose picture window is over."""
+        if self._triggers is None:
+            return
+        for pair, job in self._triggers.turn(time.monotonic_ns()):
+            self._drop_pictures_of(pair)
+            self._conclude(Pending(b"", job, time.monotonic_ns(), trigger=pair.trigger), None, None)
+        for held in list(self._held.values()):
+            if not self._triggers.is_open(held.pending.trigger):
+                del self._held[held.pending.job.job_id]
+                self._conclude(*held)
+
+    def _drop_pictures_of(self, pair: Pair) -> None:
+        """Conclude the pictures of a trigger that gets another answer: they belong to nobody."""
+        trouble = pair.trouble or Failure(
+            reason=Reason.DEADLINE_PASSED, detail=f"Trigger {pair.trigger.trigger_id} had to be answered before."
+        )
+        dropped = [pending for pending in self._pending.values() if pending.trigger == pair.trigger]
+        dropped += [held.pending for held in self._held.values() if held.pending.trigger == pair.trigger]
+        for pending in dropped:
+            self._pending.pop(pending.job.job_id, None)
+            self._held.pop(pending.job.job_id, None)
+            self._deadlines.remove(pending.job.job_id)
+            pending.trigger = None
+            self._conclude(pending, None, trouble)
 
     def _judged(self, job: Job, regions: tuple[RegionReport, ...] | None, trouble: Failure | None) -> Judgement:
         try:
@@ -283,7 +376,8 @@ class WorkerService:
         if now_ns < self._heartbeat_ns:
             return
         self._heartbeat_ns = now_ns + HEARTBEAT_MS * 1_000_000
-        self._outputs.heartbeat(ready=self._engine.is_ready, last_seq=self._journal.last_seq)
+        ready = self._engine.is_ready and self._may_be_ready()
+        self._outputs.heartbeat(ready=ready, last_seq=self._journal.last_seq)
         self._notifier.alive()
         self._notifier.status(
             f"engine {self._engine.state}, {self._journal.last_seq} verdicts, {len(self._pending)} waiting."

@@ -12,6 +12,7 @@ import zmq
 from station.errors import OutputError
 from station.outputs.archive import ArchiveOutput
 from station.outputs.base import Output
+from station.outputs.modbus_client import ModbusClientOutput, Target
 from station.outputs.modbus_server import ModbusServerOutput
 from station.outputs.publisher import PublisherOutput
 from station.records import Evaluation, Verdict
@@ -33,12 +34,13 @@ def context() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
         yield context
 
 
-@pytest.fixture(params=["modbus_server", "publisher", "archive"])
+@pytest.fixture(params=["modbus_server", "modbus_client", "publisher", "archive"])
 def make(request: pytest.FixtureRequest, tmp_path: Path, context: zmq.Context[zmq.Socket[bytes]]) -> Make:
     port, other_port = free_port(), free_port()
     recipe = make_recipe(tmp_path / "recipe")
     makers: dict[str, Make] = {
         "modbus_server": lambda: ModbusServerOutput("127.0.0.1", port),
+        "modbus_client": lambda: ModbusClientOutput(Target("127.0.0.1", other_port, 1, False, 0, 1_000)),
         "publisher": lambda: PublisherOutput(
             "station-1",
             f"tcp://127.0.0.1:{port}",

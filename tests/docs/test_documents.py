@@ -12,11 +12,32 @@ from station.cli import app
 from station.expectation import Expectation
 from station.outputs.publisher import Heartbeat, SnapshotRequest
 from station.recipe import RecipeFile
-from station.records import ImageRef, ModelRef, PinReport, Reason, RegionReport, Registration, Timing, Verdict
+from station.records import (
+    ImageRef,
+    ModelRef,
+    PinReport,
+    Reason,
+    RegionReport,
+    Registration,
+    Timing,
+    TriggerRef,
+    Verdict,
+)
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "systemd").glob("*.md")])
-MESSAGES = (Verdict, ImageRef, Registration, RegionReport, PinReport, ModelRef, Timing, Heartbeat, SnapshotRequest)
+MESSAGES = (
+    Verdict,
+    TriggerRef,
+    ImageRef,
+    Registration,
+    RegionReport,
+    PinReport,
+    ModelRef,
+    Timing,
+    Heartbeat,
+    SnapshotRequest,
+)
 LATER = {"docs/benchmarks.md"}
 """Made from measurements; until then links to it lead nowhere."""
 

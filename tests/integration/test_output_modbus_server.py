@@ -72,14 +72,14 @@ def test_any_unit_id_and_the_holding_registers_show_the_same(output: ModbusServe
     assert mirror.registers == expected
 
 
-def test_nothing_can_be_written(output: ModbusServerOutput, plc: ModbusTcpClient) -> None:
+def test_the_status_cannot_be_written(output: ModbusServerOutput, plc: ModbusTcpClient) -> None:
     output.send(make_verdict(1, Evaluation.NOT_OK), JOB)
     before = words_of(plc)
     first = plc_map.MIRROR
     answers = [
         plc.write_register(first, 0x00FF),
         plc.write_registers(first, [0] * 64),
-        plc.write_register(0, 0x00FF),
+        plc.write_registers(30, [1, 1, 1]),
         plc.mask_write_register(address=first, and_mask=0, or_mask=0x80),
         plc.readwrite_registers(read_address=first, read_count=1, write_address=first, values=[0x80]),
         plc.write_coil(0, value=True),
@@ -88,11 +88,14 @@ def test_nothing_can_be_written(output: ModbusServerOutput, plc: ModbusTcpClient
     assert all(answer.isError() for answer in answers), answers
     assert words_of(plc) == before
     assert plc.read_holding_registers(first, count=64).registers == before
+    assert output.complaints.counts["refused write"] > 0
 
 
 def test_reading_beyond_the_block_is_refused(plc: ModbusTcpClient) -> None:
     assert plc.read_input_registers(0, count=65).isError()
-    assert plc.read_holding_registers(0, count=1).isError()
+    assert plc.read_holding_registers(0, count=33).isError()
+    assert plc.read_holding_registers(999, count=2).isError()
+    assert plc.write_register(500, 1).isError()
     assert plc.read_coils(0).isError()
     assert plc.read_discrete_inputs(0).isError()
 

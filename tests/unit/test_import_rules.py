@@ -14,12 +14,14 @@ ROOT = Path(__file__).parents[2]
 PURE = set(
     "__init__ records errors messages recipe settings expectation manifest report judge composite inspection"
     " verdict_json complaints engine engine.base engine.frames outputs outputs.base outputs.plc_map outputs.plc_state"
-    " outputs.plc_export"
-    " capture worker finding json_text certificate".split()
+    " outputs.plc_export outputs.plc_document outputs.plc_control outputs.handshake outputs.handshake_tables"
+    " outputs.plc_rules"
+    " outputs.plc_client_block capture worker worker.pairing finding json_text certificate".split()
 )
 SERVICES = {"capture.service", "worker.service"}
 TOP = set(
-    "__main__ cli wiring processes check check_places demo demo_station inspect_pictures status trace tables".split()
+    "__main__ cli wiring processes check check_places demo demo_station inspect_pictures status trace tables"
+    " plc_simulator plc_sim".split()
 )
 
 HOMES = {
@@ -27,8 +29,15 @@ HOMES = {
     "cv2": {"capture"},
     "gguf": {"engine.llama"},
     "llama_cpp": {"engine.llama"},
-    "pymodbus": {"outputs.modbus_server", "plc_client"},
-    "rich": {"demo", "tables"},
+    "pymodbus": {
+        "outputs.modbus_server",
+        "outputs.modbus_guard",
+        "outputs.modbus_client",
+        "plc_client",
+        "plc_simulator",
+    },
+    "rich": {"demo", "tables", "plc_sim"},
+    "simplejpeg": {"capture.gate"},
     "sdnotify": {"supervisor_notify"},
     "sqlite3": {"worker.journal", "journal_reader"},
     "typer": {"cli"},

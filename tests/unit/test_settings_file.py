@@ -201,3 +201,16 @@ def test_a_socket_path_longer_than_the_system_allows_is_refused_with_a_way_out(t
 def test_stream_and_snapshot_need_two_ports(tmp_path: Path) -> None:
     (problem,) = config_problems(tmp_path, f'{SMALLEST}outputs: {{publisher: {{endpoint: "tcp://127.0.0.1:5557"}}}}')
     assert "give each its own port" in problem
+
+
+def test_folders_must_stand_outside_each_other(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "config.yaml").read_text()
+    for old, new in (
+        ("hot_folder: run/station/hot", "hot_folder: run/station/spool"),
+        ("folder: run/station/archive", "folder: run/station/hot/old"),
+    ):
+        path = tmp_path / "config.yaml"
+        assert old in text
+        path.write_text(text.replace(old, new))
+        with pytest.raises(ConfigurationError, match="needs a folder of its own"):
+            load_settings(path)

@@ -15,6 +15,7 @@ from tests.worker_parts import make_verdict
 KEYS = [
     "schema", "station", "epoch", "seq", "job_id", "part_id", "image", "recipe", "evaluation", "result_state", "reason",
     "detail", "is_simulated", "registration", "regions", "model", "recipe_sha256", "config_sha256", "ms", "created_utc",
+    "trigger",
 ]  # fmt: skip
 REGION_KEYS = [
     "region_id", "evaluation", "reason", "p_defect", "pins_counted", "pins_expected", "defect_mode", "defect_position",

@@ -86,12 +86,28 @@ def test_another_size_than_the_golden_picture_is_refused() -> None:
     assert caught.value.reason is Reason.IMAGE_WRONG_SIZE
 
 
-def test_damage_behind_a_right_header_is_unreadable() -> None:
-    data = FILES[".png"]
+@pytest.mark.parametrize("ending", [".png", ".jpg"])
+def test_damage_behind_a_right_header_is_unreadable(ending: str) -> None:
+    """OpenCV alone shows a JPEG with a hole as if it were whole."""
+    data = FILES[ending]
     middle = len(data) // 2
     with pytest.raises(CaptureError) as caught:
         decode("a", data[:middle] + bytes(64) + data[middle + 64 :], (800, 600))
     assert caught.value.reason is Reason.IMAGE_UNREADABLE
+
+
+def test_a_compressed_tiff_is_refused_since_damage_in_it_cannot_be_seen() -> None:
+    done, data = cv2.imencode(".tiff", PART, [cv2.IMWRITE_TIFF_COMPRESSION, 5])
+    assert done
+    with pytest.raises(HeaderProblem, match="compressed TIFF"):
+        read_header(data.tobytes())
+
+
+def test_a_tiff_of_several_pages_is_refused() -> None:
+    done, data = cv2.imencodemulti(".tiff", [PART, PART], [cv2.IMWRITE_TIFF_COMPRESSION, 1])
+    assert done
+    with pytest.raises(HeaderProblem, match="several pages"):
+        read_header(data.tobytes())
 
 
 def test_pixels_of_another_size_than_the_header_says_are_refused() -> None:

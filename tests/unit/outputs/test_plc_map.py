@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from station.outputs import plc_map
+from station.outputs import plc_document
 from station.outputs.plc_map import STATUS, WORDS, Type, decode, encode
 from station.outputs.plc_state import OfflineReason, PlcState, after_heartbeat, after_verdict, is_pass, safe
 from station.records import Evaluation, Reason, ResultState, Timing, Verdict
@@ -75,7 +75,7 @@ def test_ok_is_set_only_for_a_shown_pass_and_exactly_one_of_ok_and_ng_with_a_val
 
 def test_until_the_first_verdict_only_the_station_shows() -> None:
     shown = {name: value for name, value in decode(encode(ONLINE)).items() if value}
-    assert set(shown) == {"Online", "Warning", "WarningCode", "Heartbeat", "StatusComplement"}
+    assert set(shown) == {"Online", "Warning", "WarningCode", "Heartbeat", "FreeResultBuffers", "StatusComplement"}
 
 
 def test_all_zero_words_are_no_pass() -> None:
@@ -158,4 +158,4 @@ def test_busy_while_the_model_loads() -> None:
 
 
 def test_the_document_equals_the_table() -> None:
-    assert (DOCS / "plc-map.md").read_text() == plc_map.markdown()
+    assert (DOCS / "plc-map.md").read_text() == plc_document.markdown()
