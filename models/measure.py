@@ -19,13 +19,13 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
-import baseline
 import cv2
 import draw_frames
 import numpy as np
 import render
-from confidence import upper
 
+from calibration import baseline
+from calibration.confidence import upper
 from station import composite
 from station.capture.crop import golden_crops
 from station.capture.gate import CaptureLimits

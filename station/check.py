@@ -12,9 +12,12 @@ from importlib import metadata
 from pathlib import Path
 
 import station
+from station.certificate import objections
+from station.certificate_file import conditions, path_of, read_certificate
 from station.check_places import check_folders, check_ports
 from station.errors import ConfigurationError
 from station.finding import Finding, Level
+from station.inspection import Inspection
 from station.manifest import Manifest, load_manifest, verify
 from station.recipe_file import load_recipe
 from station.settings import Settings
@@ -48,6 +51,7 @@ def check(config: Path) -> list[Finding]:
     findings = [Finding(level=Level.OK, what="configuration", found=f"{settings.config_path}")]
     findings.append(_recipe(settings))
     findings.append(_model(settings))
+    findings.append(_certificate(settings))
     findings += check_folders(settings)
     findings += check_ports(settings)
     findings.append(_engine(settings))
@@ -79,6 +83,21 @@ def _recipe(settings: Settings) -> Finding:
     pins = sum(len(region.pins) for region in recipe.file.regions)
     found = f"{recipe.file.recipe} {recipe.sha256[:12]}: {pins} pins, asked by {recipe.file.ask}"
     return Finding(level=Level.OK, what="recipe", found=found)
+
+
+def _certificate(settings: Settings) -> Finding:
+    """Say whether the limits in the recipe are known to keep a promise with this model."""
+    recipe = load_recipe(settings.recipe)
+    what, to_do = "certificate", "Measure and set limits: station calibrate thresholds SET --write."
+    certificate = read_certificate(path_of(recipe))
+    if certificate is None:
+        found = "none: nothing is proven of the recipe's thresholds"
+        return Finding(level=Level.WARN, what=what, found=found, to_do=to_do)
+    model = load_manifest(settings.model).ref.sha256 if settings.engine.kind == "llama" else ""
+    now = conditions(recipe, Inspection(recipe, {}), model)
+    if problems := objections(certificate, now, recipe):
+        return Finding(level=Level.WARN, what=what, found=f"void: {'; '.join(problems)}", to_do=to_do)
+    return Finding(level=Level.OK, what=what, found=certificate.statement)
 
 
 def _model(settings: Settings) -> Finding:

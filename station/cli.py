@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 FAILED = 1
 WRONG_CONFIGURATION = 2
 
+CALIBRATE_EXAMPLE = "Example: station calibrate thresholds SET --max-escape 0.01"
+
 app = typer.Typer(
     help="Edge inspection station: pictures of parts in, verdicts at the PLC and on ZeroMQ out.",
     no_args_is_help=True,
@@ -30,6 +32,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+calibrate = typer.Typer(no_args_is_help=True, help="Set limits by measurement.", epilog=CALIBRATE_EXAMPLE)
+app.add_typer(calibrate, name="calibrate")
 
 Config = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The station's configuration.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -214,6 +219,95 @@ def inspect(
         if not as_json and verdict.detail:
             typer.echo(f"  {verdict.detail}")
     typer.echo(f"Annotated pictures are below {out}.", err=True)
+
+
+@app.command(epilog="Example: station teach golden.png --pins 27 --grid 3x9 --out calibration/recipes/NAME")
+def teach(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Good parts; the first becomes golden.")],
+    pins: Annotated[int, typer.Option(min=3, max=99, help="How many pins the part has.")],
+    grid: Annotated[
+        str | None, typer.Option(metavar="ROWSxCOLUMNS", help="Their grid; without it all are tried.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The recipe's folder; hand edits in it are kept.")] = Path("taught"),
+    as_json: AsJson = False,
+) -> None:
+    """Propose a recipe from golden pictures.
+
+    Writes golden.png, recipe.yaml and overlay.png, which must be looked at. Exit code 1 if the draft cannot
+    be used yet.
+    """
+    from calibration.tables import print_taught
+    from calibration.teach import grids_for
+    from calibration.teach import teach as propose
+    from station.json_text import as_text
+
+    found = propose(images, grids_for(pins, grid), out)
+    if as_json:
+        typer.echo(as_text(found))
+    else:
+        print_taught(found)
+    typer.echo(f"Look at {out / 'overlay.png'}: each cross must sit on its pin.", err=True)
+    if found.problems:
+        raise typer.Exit(FAILED)
+
+
+@app.command(epilog="Example: station evaluate calibration/demo --out evaluation")
+def evaluate(
+    folder: Annotated[Path, typer.Argument(metavar="SET", help="A labelled set: pictures and labels.csv.")],
+    config: Config = CONFIG,
+    as_json: AsJson = False,
+    model: Annotated[list[Path] | None, typer.Option(metavar="MANIFEST", help="A model; several are compared.")] = None,
+    out: Annotated[Path, typer.Option(help="Where evaluation.html, .json and the verdicts go.")] = Path("evaluation"),
+) -> None:
+    """Measure how right the station is on a labelled set.
+
+    Judges the way of the line: errors with exact limits, curves, the worst pictures; the OpenCV baseline beside it.
+    """
+    from calibration.evaluate import evaluate as measure
+    from calibration.tables import print_evaluation
+    from station.json_text import as_text
+
+    _quiet()
+    report = measure(_settings(config), folder, model or [], out)
+    if as_json:
+        typer.echo(as_text(report))
+    else:
+        print_evaluation(report)
+    typer.echo(f"Plots and the worst pictures: {out / 'evaluation.html'}", err=True)
+
+
+@calibrate.command(epilog="Example: station calibrate thresholds SET --max-escape 0.01 --confidence 0.95")
+def thresholds(
+    folder: Annotated[Path, typer.Argument(metavar="SET", help="A labelled set, not used in training.")],
+    config: Config = CONFIG,
+    as_json: AsJson = False,
+    max_escape: Annotated[float, typer.Option(min=1e-6, max=0.5, help="Share of defective parts said OK.")] = 0.01,
+    max_reject: Annotated[float, typer.Option(min=1e-6, max=0.5, help="Share of good parts said NOT_OK.")] = 0.01,
+    confidence: Annotated[float, typer.Option(min=0.5, max=0.9999, help="That each of the two holds.")] = 0.95,
+    write: Annotated[bool, typer.Option("--write", help="Put the limits into recipe.yaml.")] = False,
+) -> None:
+    """Find limits that keep a promise, and write the certificate.
+
+    Exit code 1 if the set is too small; it says how many more parts are needed.
+    """
+    from calibration.calibrate import apply, calibrate_thresholds
+    from calibration.tables import print_calibration
+    from calibration.thresholds import Promise
+    from station.json_text import as_text
+
+    _quiet()
+    settings = _settings(config)
+    promise = Promise(max_escape=max_escape, max_reject=max_reject, confidence=confidence)
+    found, certificate = calibrate_thresholds(settings, folder, promise)
+    if as_json:
+        typer.echo(as_text(found))
+    else:
+        print_calibration(found)
+    if found.limits is None:
+        raise typer.Exit(FAILED)
+    if write:
+        apply(settings.recipe, found.limits)
+    typer.echo(f"Certificate: {certificate}", err=True)
 
 
 @app.command(epilog="Example: station status --json")

@@ -40,19 +40,23 @@ class Picture(Protocol):
 def inspect(settings: Settings, pictures: Sequence[Path], out: Path) -> Iterator[Verdict]:
     """Yield the verdict of each picture, and put its annotated copy below `out`. Raises StationError."""
     recipe = load_recipe(settings.recipe)
-    capture = settings.capture
-    limits = CaptureLimits(capture.max_file_mib * 1024 * 1024, capture.max_megapixels * 1_000_000)
-    preparer = Preparer(recipe, limits)
+    preparer = Preparer(recipe, limits_of(settings))
     engine = OneShotEngine(settings, make_inspection(recipe))
     try:
         engine.start()
         for number, picture in enumerate(pictures, start=1):
             job = prepare_job(picture, new_job_id(datetime.now(UTC)), preparer)
-            verdict = _verdict(settings, recipe, engine, job, number)
+            verdict = verdict_of(settings, recipe, engine, job, number)
             _write(annotate(verdict, job, recipe), out / f"{number:03}-{picture.stem}.{ANNOTATED_NAME}")
             yield verdict
     finally:
         engine.close()
+
+
+def limits_of(settings: Settings) -> CaptureLimits:
+    """Return the largest file and picture that are looked at."""
+    capture = settings.capture
+    return CaptureLimits(capture.max_file_mib * 1024 * 1024, capture.max_megapixels * 1_000_000)
 
 
 def _write(annotated: Picture, path: Path) -> None:
@@ -104,7 +108,8 @@ class OneShotEngine:
         return self.host.poll(time.monotonic_ns())
 
 
-def _verdict(settings: Settings, recipe: Recipe, engine: OneShotEngine, job: Job, number: int) -> Verdict:
+def verdict_of(settings: Settings, recipe: Recipe, engine: OneShotEngine, job: Job, number: int) -> Verdict:
+    """Ask the engine about the job and return its verdict, number `number` of this run."""
     regions, trouble, ms = (None, None, 0.0) if job.failure else engine.ask(job)
     judgement = judge(recipe, job, regions, trouble)
     return Verdict(

@@ -1,8 +1,9 @@
 """A labelled set: a folder of pictures with labels.csv, the known answers. Used by demo, evaluate and calibrate.
 
 Columns: `image` (path relative to the folder), `evaluation`, and optional `part_id`, `region_id` (empty: the whole
-image), `pin_count`, `defect_mode` and `defect_position` (several with `;`). One row per image, or one per image and
-region. Out: `Label`s in the order of the file, or ConfigurationError with every problem at once.
+image), `pin_count`, `defect_mode`, `defect_position` (several with `;`) and `population` (drawn, edited or real). One
+row per image, or one per image and region. Out: `Label`s in the order of the file, or ConfigurationError with every
+problem at once.
 """
 
 import csv
@@ -14,7 +15,8 @@ from station.records import Evaluation, Record, Verdict
 
 FILE_NAME = "labels.csv"
 REQUIRED = ("image", "evaluation")
-OPTIONAL = ("part_id", "region_id", "pin_count", "defect_mode", "defect_position")
+OPTIONAL = ("part_id", "region_id", "pin_count", "defect_mode", "defect_position", "population")
+POPULATIONS = ("drawn", "edited", "real")
 
 
 class Label(Record):
@@ -30,6 +32,8 @@ class Label(Record):
     defect_modes: tuple[str, ...] = ()
     defect_positions: tuple[str, ...] = ()
     """Pin ids."""
+    population: str | None = None
+    """One of POPULATIONS; None: not said."""
 
 
 def read_labels(folder: Path) -> tuple[Label, ...]:
@@ -90,6 +94,8 @@ def _problems(folder: Path, row: Mapping[str, str | None]) -> Iterator[str]:
         yield f'evaluation: found "{row["evaluation"]}"; expected one of {", ".join(Evaluation)}.'
     if (count := row.get("pin_count")) and not count.isdecimal():
         yield f'pin_count: found "{count}"; expected a whole number, or nothing.'
+    if (population := row.get("population")) and population not in POPULATIONS:
+        yield f'population: found "{population}"; expected one of {", ".join(POPULATIONS)}, or nothing.'
 
 
 def _label(row: Mapping[str, str | None]) -> Label:
@@ -102,6 +108,7 @@ def _label(row: Mapping[str, str | None]) -> Label:
         pin_count=int(count) if count else None,
         defect_modes=_several(row.get("defect_mode")),
         defect_positions=_several(row.get("defect_position")),
+        population=row.get("population") or None,
     )
 
 

@@ -11,7 +11,21 @@ from tests.pictures import draw_part, encoded
 from tests.running_station import RunningStation, station, write_config
 
 GOOD = encoded(draw_part(), ".png")
-VERBS = ["run", "capture", "worker", "demo", "watch", "check", "inspect", "status", "trace", "plc-map"]
+VERBS = [
+    "run",
+    "capture",
+    "worker",
+    "demo",
+    "watch",
+    "check",
+    "inspect",
+    "teach",
+    "evaluate",
+    "calibrate",
+    "status",
+    "trace",
+    "plc-map",
+]
 
 
 @pytest.mark.parametrize("verb", VERBS)

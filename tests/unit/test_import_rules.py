@@ -16,7 +16,7 @@ PURE = set(
     " verdict_json complaints engine engine.base engine.frames outputs outputs.base outputs.plc_map outputs.plc_state"
     " outputs.plc_export outputs.plc_document outputs.plc_control outputs.handshake outputs.handshake_tables"
     " outputs.plc_rules"
-    " outputs.plc_client_block capture worker worker.pairing finding json_text invariants failpoints".split()
+    " outputs.plc_client_block capture worker worker.pairing finding json_text invariants failpoints certificate".split()
 )
 SERVICES = {"capture.service", "worker.service"}
 TOP = set(
@@ -46,6 +46,10 @@ HOMES = {
     "zmq": {"capture.link", "worker.queue", "outputs.publisher", "watch", "wiring", "capture.service"},
 }
 """Library -> the modules, or folders of modules, that may import it."""
+
+
+CALIBRATION_HOMES = {"cv2": {"baseline", "fiducials", "lattice"}, "rich": {"tables"}}
+"""The same for calibration/, which stands above the station."""
 
 
 def modules() -> dict[str, Path]:
@@ -94,3 +98,16 @@ def test_each_foreign_library_has_one_home(module: str) -> None:
         homes = HOMES.get(name.partition(".")[0])
         allowed = homes is None or module in homes or module.partition(".")[0] in homes
         assert allowed, f"station.{module} must not import {name}; its home is {homes}"
+
+
+def test_of_the_station_only_the_command_line_knows_calibration() -> None:
+    for module, file in modules().items():
+        assert module == "cli" or not any(name.startswith("calibration") for name in imports(file)), module
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "calibration").glob("*.py")), ids=lambda file: file.stem)
+def test_foreign_libraries_have_one_home_in_calibration(file: Path) -> None:
+    for name in imports(file):
+        library = name.partition(".")[0]
+        allowed = CALIBRATION_HOMES.get(library, set() if library in HOMES else {file.stem})
+        assert file.stem in allowed, f"calibration.{file.stem} must not import {name}"

@@ -13,17 +13,21 @@ from station.recipe import Region
 Pixels = npt.NDArray[np.uint8]
 
 
-def pin_scores(region: Region, golden: Pixels, test: Pixels) -> npt.NDArray[np.float64]:
-    """Return one score per pin of the region; `golden`, `test` are its crops (height, width, 3)."""
-    reference, seen = (cv2.GaussianBlur(crop[..., 0].astype(np.float32), (0, 0), 1.2) for crop in (golden, test))
+def pin_scores(region: Region, golden: Pixels, test: Pixels, reach_px: int = 17) -> npt.NDArray[np.float64]:
+    """Return one score per pin of the region; `golden`, `test` are its crops (height, width, 3).
+
+    `reach_px`: how far around the pin's centre is looked; a little less than half the pitch.
+    """
+    grey = (crop.mean(axis=2, dtype=np.float32) for crop in (golden, test))
+    reference, seen = (cv2.GaussianBlur(pixels, (0, 0), 1.2) for pixels in grey)
     gain = float((reference * seen).sum() / max(1.0, float((seen * seen).sum())))
     difference = cv2.blur(np.abs(seen * gain - reference), (5, 5))
-    return np.array([_around(difference, pin.x - region.box.x, pin.y - region.box.y) for pin in region.pins])
+    places = [(round(pin.x) - region.box.x, round(pin.y) - region.box.y) for pin in region.pins]
+    return np.array([_around(difference, x, y, reach_px) for x, y in places])
 
 
-def _around(difference: npt.NDArray[np.float32], x: float, y: float, reach: int = 17) -> float:
-    row, column = round(y), round(x)
-    return float(difference[row - reach : row + reach + 1, column - reach : column + reach + 1].max())
+def _around(difference: npt.NDArray[np.float32], x: int, y: int, reach: int) -> float:
+    return float(difference[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1].max())
 
 
 def best_limit(good: npt.NDArray[np.float64], bad: npt.NDArray[np.float64]) -> float:

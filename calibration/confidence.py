@@ -17,6 +17,25 @@ def upper(errors: int, of: int, confidence: float = 0.95) -> float:
     return high
 
 
+def lower(hits: int, of: int, confidence: float = 0.95) -> float:
+    """Return the one-sided lower limit of the true share when `hits` of `of` were seen; 0.0 for of = 0."""
+    return 1.0 - upper(of - hits, of, confidence) if of else 0.0
+
+
+def parts_needed(errors: int, share: float, confidence: float = 0.95) -> int:
+    """Return the fewest parts of which `errors` may be wrong so that `upper` is at most `share` (0 < share < 1)."""
+    low, high = errors, errors + 1
+    while at_most(errors, high, share) > 1 - confidence:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if at_most(errors, middle, share) > 1 - confidence:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
 def at_most(k: int, n: int, p: float) -> float:
     """Return P(X <= k) for a binomial X."""
     if p <= 0:

@@ -1,0 +1,105 @@
+"""`station calibrate thresholds SET`: limits that keep a promise, and the certificate that says so.
+
+In: Settings, a labelled set, the promise. Each part of the set goes to tuning, calibrating or verifying by the hash of
+its name. Out: a Calibration; when there are limits, certificate.json beside recipe.yaml. Raises StationError.
+"""
+
+import getpass
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from calibration.run_set import LabelledSet
+from calibration.seen import Seen, parts_of
+from calibration.splitting import TUNE, group_of
+from calibration.tables import with_progress
+from calibration.thresholds import Calibration, Limits, Promise, calibrated, groups_of, temperature
+from station.certificate import SCHEMA, Certificate
+from station.certificate_file import conditions, path_of, write_certificate
+from station.errors import ConfigurationError, OutputError
+from station.recipe_file import load_recipe
+from station.records import ModelRef
+from station.settings import Settings
+from station.wiring import make_inspection
+
+_LIMITS_LINE = re.compile(r"^thresholds: *\{.*\}", re.MULTILINE)
+
+
+def calibrate_thresholds(settings: Settings, folder: Path, promise: Promise) -> tuple[Calibration, Path | None]:
+    """Judge the set, find the limits and write the certificate; None: no limits, and none is written."""
+    recipe = load_recipe(settings.recipe)
+    labelled = LabelledSet(settings, recipe, folder)
+    seen = list(with_progress(labelled.seen(), len(labelled), "judging"))
+    found = of_seen(seen, promise)
+    judged = [one for one in seen if one.verdict.regions]
+    if found.limits is None or not judged:
+        return found, None
+    now = conditions(recipe, make_inspection(recipe), judged[0].verdict.model.sha256)
+    certificate = Certificate(
+        schema=SCHEMA,
+        recipe=recipe.file.recipe,
+        model=_name(judged[0].verdict.model, is_simulated=judged[0].verdict.is_simulated),
+        created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        signer=getpass.getuser(),
+        conditions=now,
+        ok_max_p_defect=found.limits.ok_max_p_defect,
+        not_ok_min_p_defect=found.limits.not_ok_min_p_defect,
+        min_mass=recipe.file.thresholds.min_mass,
+        max_escape=promise.max_escape,
+        max_reject=promise.max_reject,
+        confidence=promise.confidence,
+        populations=tuple(sorted({one.population for one in seen})),
+        modes=found.modes_kept,
+        verified=found.verified,
+        statement=statement(found, labelled.folder.name, sorted({one.population for one in seen})),
+        evidence={"set": labelled.folder.name} | msgspec.to_builtins(found),
+    )
+    path = path_of(recipe)
+    try:
+        write_certificate(path, certificate)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}.", "Look at the recipe's folder.") from error
+    return found, path
+
+
+def of_seen(seen: list[Seen], promise: Promise) -> Calibration:
+    """Return the calibration on pictures that were judged."""
+    tuning = [one for one in seen if group_of(one.part) == TUNE]
+    pins = [pin for one in tuning for pin in one.pins if pin.is_bad is not None]
+    scale = temperature([pin.margin for pin in pins], [bool(pin.is_bad) for pin in pins])
+    return calibrated(groups_of(parts_of(seen)), scale, promise)
+
+
+def statement(found: Calibration, name: str, populations: list[str]) -> str:
+    """Return the promise in words, with everything it depends on."""
+    bad, kinds = found.groups["calibrate"].bad, "/".join(populations)
+    modes = f", by itself also for {', '.join(found.modes_kept)}" if found.modes_kept else ""
+    return (
+        f"With {found.promise.confidence:.0%} confidence at most {found.promise.max_escape:.2%} of defective parts of"
+        f" the kind in set {name} ({bad} defective parts to calibrate with, {kinds}{modes}) are released as OK,"
+        f" and at most {found.promise.max_reject:.2%} of good parts are said NOT_OK, while the conditions of this"
+        " certificate hold. Parts that are not decided are rejected by the line and not counted here."
+    )
+
+
+def apply(path: Path, limits: Limits) -> None:
+    """Put the limits into recipe.yaml. Raises ConfigurationError when its thresholds are not on one line."""
+    text = path.read_text(encoding="utf-8")
+    mass = load_recipe(path).file.thresholds.min_mass
+    line = thresholds_line(limits, mass)
+    changed, times = _LIMITS_LINE.subn(line, text)
+    if times != 1:
+        raise ConfigurationError([f"{path}: thresholds are not on one line."], f"Write there yourself: {line}")
+    path.write_text(changed, encoding="utf-8")
+
+
+def thresholds_line(limits: Limits, min_mass: float) -> str:
+    """Return the line for recipe.yaml, with all digits."""
+    ok_max, not_ok_min = limits.ok_max_p_defect, limits.not_ok_min_p_defect
+    return f"thresholds: {{ok_max_p_defect: {ok_max!r}, not_ok_min_p_defect: {not_ok_min!r}, min_mass: {min_mass:g}}}"
+
+
+def _name(model: ModelRef, *, is_simulated: bool) -> str:
+    return f"{model.name} (simulated)" if is_simulated else model.name

@@ -1,0 +1,84 @@
+"""Golden pictures for teaching: reads and writes them, proposes fiducials, draws the overlay to check by eye.
+
+A fiducial is a small place with structure in two directions, away from the pins, spread over the part. In: BGR pixels
+and the pins' places. Out: boxes (x, y, width, height) in px. OpenCV only; nothing is decided for good: people look.
+"""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from station.errors import ConfigurationError
+from station.recipe import RecipeFile
+
+MOST = 8
+LEAST_SIDE_PX = 24
+LEAST_CORNER = 0.02
+"""Share of the best place's structure below which a place is no fiducial."""
+
+Image = npt.NDArray[np.uint8]
+Points = npt.NDArray[np.float64]
+Corners = tuple[int, int, int, int]
+
+
+def read_picture(path: Path) -> Image:
+    """Return the pixels, BGR. Raises ConfigurationError."""
+    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if pixels is None:
+        raise ConfigurationError([f"{path}: cannot be read as a picture."], "Give JPEG, PNG, BMP or TIFF files.")
+    return np.asarray(pixels, np.uint8)
+
+
+def png(picture: Image) -> bytes:
+    """Return the picture as a PNG file."""
+    return cv2.imencode(".png", picture)[1].tobytes()
+
+
+def propose(picture: Image, part: Corners, places: Points, pitch_px: float) -> list[Corners]:
+    """Return up to MOST boxes inside `part`, best first, none over a pin and none over another."""
+    side = max(LEAST_SIDE_PX, round(1.2 * pitch_px))
+    grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY).astype(np.float32)
+    corner = cv2.cornerMinEigenVal(cv2.GaussianBlur(grey, (0, 0), 1.0), 3)
+    # Mean over the box; the square root keeps one bright edge from outweighing everything.
+    strength = cv2.boxFilter(np.sqrt(np.maximum(corner, 0)), -1, (side, side))
+    allowed = np.zeros(grey.shape, bool)
+    x, y, width, height = part
+    half = side // 2 + 1
+    allowed[y + half : y + height - half, x + half : x + width - half] = True
+    reach = half + round(0.5 * pitch_px)
+    for px, py in np.round(places).astype(int):
+        allowed[max(0, py - reach) : py + reach, max(0, px - reach) : px + reach] = False
+    strength = np.where(allowed, strength, 0)
+    best = float(strength.max())
+    found: list[Corners] = []
+    while len(found) < MOST and float(strength.max()) > LEAST_CORNER * best:
+        row, column = np.unravel_index(int(np.argmax(strength)), strength.shape)
+        found.append((int(column) - side // 2, int(row) - side // 2, side, side))
+        strength[max(0, row - side) : row + side, max(0, column - side) : column + side] = 0
+    return found
+
+
+def overlay(picture: Image, recipe: RecipeFile) -> Image:
+    """Return the golden picture with part, regions, fiducials and named pins drawn in, brightened and enlarged."""
+    enlarge = max(1, round(1200 / max(picture.shape[:2])))
+    light = np.clip(picture.astype(np.float32) * (200 / max(1.0, float(np.percentile(picture, 99.5)))), 0, 255)
+    canvas = cv2.resize(light.astype(np.uint8), None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_CUBIC)
+    boxes = [
+        (recipe.registration.part, (255, 160, 0)),
+        *((box, (0, 200, 255)) for box in recipe.registration.fiducials),
+    ]
+    boxes += [(region.box, (0, 220, 0)) for region in recipe.regions]
+    for box, colour in boxes:
+        corner, end = (
+            (box.x * enlarge, box.y * enlarge),
+            ((box.x + box.width) * enlarge, (box.y + box.height) * enlarge),
+        )
+        cv2.rectangle(canvas, corner, end, colour, 1)
+    for pin in (pin for region in recipe.regions for pin in region.pins):
+        at = (round((pin.x + 0.5) * enlarge), round((pin.y + 0.5) * enlarge))
+        cv2.drawMarker(canvas, at, (80, 80, 255), cv2.MARKER_CROSS, 6 * enlarge, 1)
+        where = (at[0] + 3 * enlarge, at[1] - 2 * enlarge)
+        cv2.putText(canvas, pin.pin_id, where, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1)
+    return np.asarray(canvas, np.uint8)
