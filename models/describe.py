@@ -1,4 +1,4 @@
-"""The content of a release's manifest: what the station checks, where it came from, what was trained and what arrived."""
+"""A manifest's content: what the station checks, where a release came from, what was trained and what arrived."""
 
 import datetime
 import hashlib

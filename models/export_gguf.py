@@ -4,9 +4,9 @@
     python models/export_gguf.py inspect ADAPTER [ADAPTER2] [--base DIR] [--json] [--plot FILE.png]
 
 plan -> check -> merge -> convert -> quantize -> verify -> manifest. Everything happens from the files, in float32, in
-chunks of rows, never through a loaded model; every tensor of the adapter must land on exactly one weight. Both halves are
-written, with the `[IMG_BREAK]` row that llama.cpp's own converter loses. Files get their names after every one of them
-was verified, the manifest last. An interrupted export goes on where it was. Without --adapter the base alone is exported.
+chunks of rows, never through a loaded model; every tensor of the adapter must land on exactly one weight. Both halves
+are written, with the `[IMG_BREAK]` row that llama.cpp's own converter loses. Files get their names after all
+were verified, the manifest last. An interrupted export goes on where it was. Without --adapter the base is exported.
 Needs numpy, gguf and llama-cpp-python; no GPU, no network, no torch.
 """
 

@@ -1,4 +1,4 @@
-"""What the two GGUF files of a Pixtral hold: tensors with their order, shapes and types, and metadata. No tensor is read.
+"""What a Pixtral's two GGUF files hold: tensors with order, shapes and types, and metadata. No tensor is read.
 
 From config.json, with the defaults that transformers fills in: the published Pixtral-12B leaves out most sizes of the
 vision tower. Anything llama.cpp's runtime hard-codes otherwise is refused (E07).

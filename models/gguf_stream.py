@@ -4,6 +4,7 @@ The base is read once, in the order of its files, so that its hashes come along;
 cast and written at its place. Memory: a few chunks and one module's A and B, whatever the size of the model.
 """
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterator
@@ -71,21 +72,22 @@ def write_files(
 ) -> dict[Path, dict[str, object]]:
     """Write all files; return hash and size of each base file. Raises ExportError E06, E09 and OSError."""
     progress = Progress("convert", sum(plan.bytes for plan in plans.values()))
-    targets = {path: _Target(path, plan) for path, plan in plans.items()}
+    targets: list[_Target] = []
     wanted: dict[str, list[tuple[_Target, Entry]]] = {}
-    for path, plan in plans.items():
-        for entry in plan.entries:
-            wanted.setdefault(entry.base, []).append((targets[path], entry))
     by_file: dict[Path, list[tuple[str, Tensor]]] = {}
     for name, tensor in found.items():
         by_file.setdefault(tensor.file, []).append((name, tensor))
     try:
+        for path, plan in plans.items():
+            targets.append(_Target(path, plan))
+            for entry in plan.entries:
+                wanted.setdefault(entry.base, []).append((targets[-1], entry))
         return {
             file: _pass_file(file, sorted(inside, key=lambda item: item[1].start), wanted, changes, progress)
             for file, inside in sorted(by_file.items())
         }
     finally:
-        for target in targets.values():
+        for target in targets:
             target.close()
         progress.end()
 
@@ -212,9 +214,15 @@ def _write_head(path: Path, plan: FilePlan) -> int:
         (kinds.get(type(value)) or writer.add_array)(key, value)
     for entry in plan.entries:
         writer.add_tensor_info(entry.name, entry.shape, np.dtype(np.float16), entry.bytes, entry.kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    end = writer.fout[0].tell()
-    writer.close()
+    try:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        end = writer.fout[0].tell()
+        writer.close()
+    except OSError:
+        for file in writer.fout or ():
+            with contextlib.suppress(OSError):  # the disk is still full
+                file.close()
+        raise
     return -(-end // _ALIGNMENT) * _ALIGNMENT

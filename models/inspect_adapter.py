@@ -49,15 +49,28 @@ def report(trained: Adapter, found: dict[str, Tensor]) -> dict[str, object]:
         "base": describe.normalised(trained.base_name),
         "r": trained.config.values.get("r"),
         "lora_alpha": trained.config.values.get("lora_alpha"),
-        "groups": {name: _group(changes, norms, base) for name, changes in inside.items() if changes or name != "other"},
+        "groups": {
+            name: _group(changes, norms, base) for name, changes in inside.items() if changes or name != "other"
+        },
         "not_in_base": sorted(set(trained.changes) - set(found)) if found else None,
         "promised_but_absent": None if promised is None else sorted(promised - set(trained.changes)),
         "modules": [
-            {"weight": weight, "group": groups.group_of(weight), "layer": groups.layer_of(weight), "r": change.rank,
-             "parameters": change.parameters, "norm": norms[weight], "relative": _ratio(norms[weight], base.get(weight))}
-            for weight, change in trained.changes.items()
+            _module(change, norms[weight], base.get(weight)) for weight, change in trained.changes.items()
         ],
     }  # fmt: skip
+
+
+def _module(change: Change, norm: float | None, base: float | None) -> dict[str, object]:
+    return {
+        "weight": change.weight,
+        "group": groups.group_of(change.weight),
+        "layer": groups.layer_of(change.weight),
+        "r": change.rank,
+        "parameters": change.parameters,
+        "norm": norm,
+        "base_norm": base,
+        "relative": _ratio(norm, base),
+    }
 
 
 def _norm(change: Change, base: Tensor | None) -> float | None:
@@ -163,9 +176,12 @@ def draw(reports: list[dict], path: Path) -> None:
 
 
 def _sums(one: dict, names: tuple[str, ...], key: str) -> dict[int, float]:
-    """Return the size of the change of each layer."""
-    out: dict[int, float] = {}
+    """Return the size of the change of each layer: its norm, or that divided by the norm of the base's weights."""
+    change: dict[int, float] = {}
+    base: dict[int, float] = {}
     for module in one["modules"]:
         if module["group"] in names and module["layer"] is not None:
-            out[module["layer"]] = math.hypot(out.get(module["layer"], 0.0), module[key] or 0.0)
-    return dict(sorted(out.items()))
+            layer, norm = module["layer"], module["norm"] or 0.0
+            change[layer] = math.hypot(change.get(layer, 0.0), norm)
+            base[layer] = math.hypot(base.get(layer, 0.0), module["base_norm"] or 0.0)
+    return {n: norm / (base[n] or 1.0) if key == "relative" else norm for n, norm in sorted(change.items())}

@@ -33,13 +33,13 @@ def check_loads(text: Path, mmproj: Path) -> dict[str, object]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-class _Failed(Exception):
+class _LoadError(Exception):
     pass
 
 
 def _require(condition: object, message: str) -> None:
     if not condition:
-        raise _Failed(message)
+        raise _LoadError(message)
 
 
 def _run(text: Path, mmproj: Path) -> dict[str, object]:
@@ -113,5 +113,5 @@ def _say(llama: object, model: int, seen: np.ndarray, threads: int) -> np.ndarra
 if __name__ == "__main__":
     try:
         print(json.dumps(_run(Path(sys.argv[1]), Path(sys.argv[2]))))
-    except (_Failed, ExportError) as error:
+    except (_LoadError, ExportError) as error:
         sys.exit(str(error))

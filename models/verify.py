@@ -86,17 +86,21 @@ def check_structure(file: Path, plan: FilePlan, *, is_quantized: bool) -> Report
     if wrong:
         name = wrong[0]
         raise ExportError(
-            "V0", f"{file.name}: {name} is {shapes.get(name, 'missing')}, planned {planned.get(name, 'nothing')}; "
+            "V0", f"{_name(file)}: {name} is {shapes.get(name, 'missing')}, planned {planned.get(name, 'nothing')}; "
             f"{len(wrong)} tensors differ.", _AGAIN,
         )  # fmt: skip
     if not is_quantized:
         kinds = [entry.name for entry in plan.entries if stored[entry.name].kind is not entry.kind]
         if kinds:
-            raise ExportError("V0", f"{file.name}: {kinds[0]} has the wrong type.", _AGAIN)
+            raise ExportError("V0", f"{_name(file)}: {kinds[0]} has the wrong type.", _AGAIN)
     for key, value in ({"general.architecture": plan.arch} | plan.keys).items():
         if key != "general.file_type" and not _same(keys.get(key), value):
-            raise ExportError("V0", f"{file.name}: {key} is not what was planned.", _AGAIN)
+            raise ExportError("V0", f"{_name(file)}: {key} is not what was planned.", _AGAIN)
     return Report(dict(Counter(tensor.kind.name for tensor in stored.values())), len(stored))
+
+
+def _name(file: Path) -> str:
+    return file.name.removesuffix(".partial")
 
 
 def _same(found: object, planned: object) -> bool:
@@ -127,7 +131,7 @@ def check_weights(
         one, said = wrong[0]
         more = f" {len(wrong) - 1} more tensors are wrong." if len(wrong) > 1 else ""
         cause = _cause(one, stored[one.entry.name], found, changes)
-        raise ExportError("V1", f"{file.name}: {one.entry.name}: {said}{cause}.{more}", _AGAIN)
+        raise ExportError("V1", f"{_name(file)}: {one.entry.name}: {said}{cause}.{more}", _AGAIN)
 
 
 def _measure(stored: Stored, entry: Entry, base: Tensor, change: Change | None) -> Found:

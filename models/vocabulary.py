@@ -12,7 +12,7 @@ from checked_json import ExportError, Fields
 
 IMG, IMG_BREAK, IMG_END = 10, 12, 13
 _HINT = "Give base and tokenizer of one model, unchanged."
-_LOOKS_SPECIAL = re.compile(r"<\|.*\|>|<｜.*｜>|<unused\d+>|<extra_id_\d+>", re.DOTALL)
+_LOOKS_SPECIAL = re.compile(r"<\|.*\|>|<\uff5c.*\uff5c>|<unused\d+>|<extra_id_\d+>", re.DOTALL)
 
 
 def keys(base: Path, adapter: Path | None, words: int) -> dict[str, object]:

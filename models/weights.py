@@ -4,7 +4,6 @@
 """
 
 import math
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -152,5 +151,5 @@ def _tensor(file: Path, name: str, entry: checked_json.Fields, room: int, data_s
 
 def fingerprint(file: Path) -> list[object]:
     """Return what changes when a large file is replaced: name, size and time of change."""
-    status = os.stat(file)
+    status = file.stat()
     return [file.name, status.st_size, status.st_mtime_ns]
