@@ -58,17 +58,23 @@ def _run(text: Path, mmproj: Path) -> dict[str, object]:
     _require(eyes, f"{mmproj.name} does not load with {text.name}")
     _require(mtmd.mtmd_support_vision(eyes), f"{mmproj.name} cannot see")
     width = llama.llama_model_n_embd(model)
-    seen = _see(mtmd, eyes, mmproj, width)
+    side = int(gguf_read.read_head(mmproj)[0]["clip.vision.patch_size"])
+    seen = see(mtmd, eyes, mmproj, _picture(COLUMNS * side, ROWS * side))
+    _require(seen.shape == (ROWS * COLUMNS + ROWS - 1, width), f"the picture became {seen.shape}")
     logits = _say(llama, model, seen, threads)
     return {"image_tokens": len(seen), "token": int(np.argmax(logits))}
 
 
-def _see(mtmd: object, eyes: int, mmproj: Path, width: int) -> np.ndarray:
-    """Return the picture's embeddings, (image tokens, width)."""
+def _picture(wide: int, high: int) -> np.ndarray:
+    return (np.add.outer(np.arange(high) * 3, np.arange(wide) * 2)[..., None] + [0, 80, 160]).astype(np.uint8)
+
+
+def see(mtmd: object, eyes: int, mmproj: Path, picture: np.ndarray) -> np.ndarray:
+    """Return the embeddings of a picture (height, width, 3) uint8, (image tokens, width of the model)."""
     keys, stored = gguf_read.read_head(mmproj)
-    side = int(keys["clip.vision.patch_size"])
-    wide, high = COLUMNS * side, ROWS * side
-    picture = (np.add.outer(np.arange(high) * 3, np.arange(wide) * 2)[..., None] + [0, 80, 160]).astype(np.uint8)
+    high, wide = picture.shape[:2]
+    columns, rows = (length // int(keys["clip.vision.patch_size"]) for length in (wide, high))
+    width = int(keys["clip.vision.projection_dim"])
     pixels = (ctypes.c_uint8 * picture.size).from_buffer_copy(picture.tobytes())
     bitmap = mtmd.mtmd_bitmap_init(wide, high, pixels)
     marker, chunks = mtmd.mtmd_default_marker(), mtmd.mtmd_input_chunks_init()
@@ -80,11 +86,11 @@ def _see(mtmd: object, eyes: int, mmproj: Path, width: int) -> np.ndarray:
     every = [mtmd.mtmd_input_chunks_get(chunks, i) for i in range(mtmd.mtmd_input_chunks_size(chunks))]
     image = next(c for c in every if mtmd.mtmd_input_chunk_get_type(c) == mtmd.MTMD_INPUT_CHUNK_TYPE_IMAGE)
     count = mtmd.mtmd_input_chunk_get_n_tokens(image)
-    _require(count == ROWS * COLUMNS + ROWS - 1, f"the picture became {count} tokens, not {ROWS * COLUMNS + ROWS - 1}")
+    _require(count == rows * columns + rows - 1, f"the picture became {count} tokens, not {rows * columns + rows - 1}")
     _require(mtmd.mtmd_encode_chunk(eyes, image) == 0, "the picture is not encoded")
     seen = np.ctypeslib.as_array(mtmd.mtmd_get_output_embd(eyes), shape=(count, width)).copy()
     # llama.cpp makes the ends of rows from uninitialised memory (see station/engine/llama.py)
-    seen[COLUMNS :: COLUMNS + 1] = stored["v.token_embd.img_break"].rows(0, width)
+    seen[columns :: columns + 1] = stored["v.token_embd.img_break"].rows(0, width)
     _require(np.isfinite(seen).all(), "the picture's embeddings are not finite")
     return seen
 
