@@ -66,8 +66,9 @@ class Change:
         if self.whole:
             return self.whole.rows(start, stop)
         a, b = _matrices(self)
-        # the order of these operations fixes the last bit of every exported value
-        merged = base + np.float32(self.scale) * (b[start:stop] @ a)
+        merged = b[start:stop] @ a
+        merged *= np.float32(self.scale)
+        merged += base
         if self.magnitude:
             norm = np.linalg.norm(merged, axis=1, keepdims=True)
             merged *= self.magnitude.rows(start, stop).reshape(-1, 1) / norm

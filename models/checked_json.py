@@ -15,6 +15,8 @@ class ExportError(Exception):
     """The export cannot be right. `code` names the check (see docs/export.md), `hint` says what to do."""
 
     def __init__(self, code: str, message: str, hint: str = "") -> None:
+        if len(message) > 800:  # a damaged name can have any length
+            message = f"{message[:400]} [...] {message[-400:]}"
         super().__init__(f"{code}: {message} {hint}".strip())
         self.code, self.message, self.hint = code, message, hint
 

@@ -14,11 +14,13 @@ import argparse
 import errno
 import hashlib
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # chunks are the threads; a matrix of rank 16 has no work for more
 
 import adapter
 import checked_json

@@ -18,13 +18,14 @@ import numpy as np
 from adapter import Change
 from checked_json import ExportError
 from gguf import GGMLQuantizationType as Kind
+from ggml_half import half
 from gguf_plan import Entry, FilePlan
 from progress import Progress
 from weights import Floats, Tensor
 
-CHUNK_VALUES = 8 * 2**20
-"""32 MiB as float32."""
-_WORKERS = 2
+CHUNK_VALUES = 4 * 2**20
+"""16 MiB as float32."""
+_WORKERS = max(2, min(6, len(os.sched_getaffinity(0))))
 _ALIGNMENT = 32
 
 
@@ -154,10 +155,10 @@ def chunks(rows: int, row_values: int, heads: int) -> Iterator[tuple[int, int]]:
         yield first, min(step, rows - first)
 
 
-def _read(stream: object, piece: _Piece) -> bytearray:
-    raw, done = bytearray(piece.size), 0
+def _read(stream: object, piece: _Piece) -> np.ndarray:
+    raw, done = np.empty(piece.size, np.uint8), 0
     while done < piece.size:
-        count = os.preadv(stream.fileno(), [memoryview(raw)[done:]], piece.start + done)
+        count = os.preadv(stream.fileno(), [raw[done:]], piece.start + done)
         if not count:
             raise ExportError("E06", f"{stream.name} became shorter while it was read.", "Copy the base again.")
         done += count
@@ -165,7 +166,7 @@ def _read(stream: object, piece: _Piece) -> bytearray:
 
 
 def _convert(
-    piece: _Piece, raw: bytearray, change: Change | None, wanted: list, progress: Progress, hashed: Future
+    piece: _Piece, raw: np.ndarray, change: Change | None, wanted: list, progress: Progress, hashed: Future
 ) -> None:
     tensor = piece.tensor
     values = tensor.decode(raw).reshape(piece.rows, *tensor.shape[1:])
@@ -199,7 +200,7 @@ def permuted(weight: Floats, heads: int) -> Floats:
 def cast(values: Floats, kind: Kind) -> np.ndarray:
     """Return the values as they are stored; bfloat16 is rounded to even and kept as whole numbers."""
     if kind is Kind.F16:
-        return values.astype(np.float16)
+        return half(values)
     if kind is Kind.BF16:
         bits = np.ascontiguousarray(values).view(np.uint32)
         return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)

@@ -75,7 +75,7 @@ class Tensor:
             raise ExportError("E06", f"{self.file} became shorter while it was read.", _AGAIN)
         return self.decode(raw)
 
-    def decode(self, raw: bytearray | npt.NDArray[np.generic]) -> Floats:
+    def decode(self, raw: npt.NDArray[np.generic]) -> Floats:
         """Return bytes of the tensor as float32."""
         values = np.frombuffer(raw, dtype=_NUMPY[self.kind])
         if self.kind == "BF16":  # the upper half of a float32

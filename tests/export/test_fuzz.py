@@ -21,9 +21,9 @@ FILES = (
     "adapter/adapter_model.safetensors",
 )  # fmt: skip
 ODD: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1, 2, 7, 12, 2**31, 2**63, 2**64, 10**400, 0.5, -0.0, 1e308, float("inf"), float("nan"), "",
-    "x", "\ud800", "F16", "U8", "I64", "(", "(a+)+$", "../../etc/passwd", "a" * 100_000, [], {}, [[]], [1] * 1000, {"": ""},
-    [0, 2**62], "model-00009.safetensors",
+    None, True, False, 0, -1, 1, 2, 7, 12, 2**31, 2**63, 2**64, 10**400, 0.5, -0.0, 1e308, float("inf"), float("nan"),
+    "", "x", "\ud800", "F16", "U8", "I64", "(", "(a+)+$", "../../etc/passwd", "a" * 100_000, [], {}, [[]], [1] * 1000,
+    {"": ""}, [0, 2**62], "model-00009.safetensors",
 )  # fmt: skip
 MAX_KIB = 2 * 2**20
 
@@ -93,8 +93,8 @@ def attempt(order: export_gguf.Order, *, convert: bool) -> str:
             paths = (order.out / "text", order.out / "mmproj")
             gguf_stream.write_files(dict(zip(paths, plan.files.values(), strict=True)), plan.found, plan.changes)
     except ExportError as error:
-        assert error.code
-        assert len(str(error)) < 2000
+        if len(str(error)) > 2000:
+            raise AssertionError("the message is too long to read") from error
         return str(error.code)
     return ""
 
@@ -130,5 +130,5 @@ def test_300_mutated_files(bench: Bench, tmp_path: Path) -> None:
 @pytest.mark.timeout(1800)
 def test_10000_mutated_files(make_bench: Callable[..., Bench], tmp_path: Path) -> None:
     codes = fuzz(make_bench("all"), tmp_path, range(1000, 11_000))
-    print(codes)
     assert sum(codes.values()) == 10_000
+    assert len(codes) >= 8, codes

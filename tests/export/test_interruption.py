@@ -107,8 +107,8 @@ def test_a_finished_file_that_was_damaged_is_made_again(bench: Bench) -> None:
 @pytest.mark.usefixtures("unloaded")
 def test_another_adapter_replaces_the_release(bench: Bench) -> None:
     before = bench.export().read_bytes()
-    for values in bench.made.tensors.values():
-        values *= 0.5
+    for name in bench.made.tensors:
+        bench.made.tensors[name] *= 0.5
     bench.rewrite()
     manifest = bench.export()
     verify(load_manifest(manifest))

@@ -19,8 +19,8 @@ WORDS = len(SPECIAL) + 256 + 2
 TEMPLATE = "{{ bos_token }}{% for m in messages %}[INST]{{ m['content'] }}[/INST]{% endfor %}"
 
 LAYOUTS = ("4.51", "4.57", "5.x")
-"""4.51: legacy names everywhere, one shard. 4.57: new adapter names, legacy base names, two shards. 5.x: new names in the
-adapter and `model.` on the base's disk names too."""
+"""4.51: legacy names everywhere, one shard. 4.57: new names in the adapter, legacy ones in the base, two shards. 5.x: new
+names in both."""
 
 
 def shapes() -> dict[str, tuple[int, ...]]:
@@ -140,10 +140,7 @@ def write_base(folder: Path, layout: str, seed: int = 1) -> dict[str, Floats]:
     """Write a base; return its weights by legacy name, as stored."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
-    tensors = {
-        name: bfloat(rng.standard_normal(shape, np.float32) * 0.05 if len(shape) > 1 else 1 + rng.standard_normal(shape, np.float32) * 0.1)
-        for name, shape in shapes().items()
-    }  # fmt: skip
+    tensors = {name: bfloat(_weights(rng, shape)) for name, shape in shapes().items()}
     names = {name: new_name(name) if layout == "5.x" else name for name in tensors}
     parts = [list(tensors)] if layout == "4.51" else [list(tensors)[0::2], list(tensors)[1::2]]
     index: dict[str, str] = {}
@@ -160,6 +157,11 @@ def write_base(folder: Path, layout: str, seed: int = 1) -> dict[str, Floats]:
     pixels = {"image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711]}
     write_json(folder / "preprocessor_config.json", pixels)
     return tensors
+
+
+def _weights(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
+    noise = rng.standard_normal(shape, np.float32)
+    return noise * 0.05 if len(shape) > 1 else 1 + noise * 0.1
 
 
 RECIPES = (

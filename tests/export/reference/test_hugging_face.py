@@ -53,10 +53,17 @@ def test_answers_are_those_of_the_unmerged_adapter(reference: Path, recipe: str,
         seen = pair.embeddings(theirs["picture"])
         ids = [int(token) for token in theirs["seen"]]
         ours = pair.logits(ids[:5], seen, ids[5 + len(seen) :])
-        kl[quant] = (mean_kl(theirs["text_logits"], pair.logits(list(theirs["text"]))), mean_kl(theirs["seen_logits"], ours))
+        kl[quant] = (
+            mean_kl(theirs["text_logits"], pair.logits(list(theirs["text"]))),
+            mean_kl(theirs["seen_logits"], ours),
+        )
         pair.close()
     pictures = np.delete(seen, [4, 9], axis=0)
-    print(recipe, {quant: f"{a:.1e} {b:.1e}" for quant, (a, b) in kl.items()}, lowest_cosine(theirs["embeddings"], pictures))
+    print(
+        recipe,
+        {quant: f"{a:.1e} {b:.1e}" for quant, (a, b) in kl.items()},
+        lowest_cosine(theirs["embeddings"], pictures),
+    )
     assert max(kl["F16"]) < 1e-4
     assert max(kl["Q8_0"]) < 1e-2
     assert lowest_cosine(theirs["embeddings"], pictures) > 0.9999
