@@ -99,7 +99,7 @@ def base_tensors(folder: Path) -> dict[str, Tensor]:
         raise ExportError("E06", f"{folder} holds {native}.", "Give a Hugging Face folder with safetensors shards.")
     found: dict[str, Tensor] = {}
     for name in names:
-        if Path(name).name != name or not (folder / name).is_file():
+        if Path(name).name != name or len(name) > 200 or not (folder / name).is_file():
             raise ExportError("E06", f"The shard {folder / name[:100]} is missing.", _AGAIN)
         _add(found, file_tensors(folder / name, "E06"))
     lost = sorted(set(map(canonical, listed.values)) - set(found)) if listed else []

@@ -53,10 +53,10 @@ def mutated(rng: random.Random, text: bytes, body: bytes, is_json: bool) -> byte
         length = rng.choice((0, 1, 7, length - 1, length + 1, 2**31, 2**40, 2**63, 2**64 - 1))
     data = text + body if is_json else length.to_bytes(8, "little") + text + body
     if how == 5:
-        data = bytearray(data)
+        spoiled = bytearray(data)
         for _ in range(rng.choice((1, 10, 200))):
-            data[rng.randrange(min(len(data), 20_000))] = rng.randrange(256)
-        data = bytes(data[: rng.choice((len(data), rng.randrange(len(data))))])
+            spoiled[rng.randrange(min(len(data), 20_000))] = rng.randrange(256)
+        data = bytes(spoiled[: rng.choice((len(data), rng.randrange(len(data))))])
     return data
 
 
@@ -75,7 +75,7 @@ def mutate_value(rng: random.Random, value: Any) -> None:
     if how == 0:
         del value[key]
     elif how == 1 and isinstance(value, dict):
-        value[rng.choice(("x", key + ".absmax", key + key, "lm_head.weight", ""))] = value.pop(key)
+        value[rng.choice(("x", f"{key}.absmax", f"{key}{key}", "lm_head.weight", ""))] = value.pop(key)
     elif how == 2 and isinstance(value[key], int) and not isinstance(value[key], bool):
         value[key] += rng.choice((-1, 1, 4, 1024, -(10**6)))
     else:

@@ -89,7 +89,11 @@ def tokenizer() -> dict[str, Any]:
     tokens = [*SPECIAL, *letters, "in", "er"]
     return {
         "version": "1.0",
-        "added_tokens": [{"id": n, "content": token, "special": True} for n, token in enumerate(SPECIAL)],
+        "added_tokens": [
+            {"id": n, "content": token, "special": True}
+            | dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+            for n, token in enumerate(SPECIAL)
+        ],
         "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
         "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
         "model": {

@@ -59,11 +59,6 @@ def test_answers_are_those_of_the_unmerged_adapter(reference: Path, recipe: str,
         )
         pair.close()
     pictures = np.delete(seen, [4, 9], axis=0)
-    print(
-        recipe,
-        {quant: f"{a:.1e} {b:.1e}" for quant, (a, b) in kl.items()},
-        lowest_cosine(theirs["embeddings"], pictures),
-    )
     assert max(kl["F16"]) < 1e-4
     assert max(kl["Q8_0"]) < 1e-2
     assert lowest_cosine(theirs["embeddings"], pictures) > 0.9999
