@@ -17,8 +17,8 @@ import gguf
 import numpy as np
 from adapter import Change
 from checked_json import ExportError
-from gguf import GGMLQuantizationType as Kind
 from ggml_half import half
+from gguf import GGMLQuantizationType as Kind
 from gguf_plan import Entry, FilePlan
 from progress import Progress
 from weights import Floats, Tensor

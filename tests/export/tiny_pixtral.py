@@ -19,8 +19,8 @@ WORDS = len(SPECIAL) + 256 + 2
 TEMPLATE = "{{ bos_token }}{% for m in messages %}[INST]{{ m['content'] }}[/INST]{% endfor %}"
 
 LAYOUTS = ("4.51", "4.57", "5.x")
-"""4.51: legacy names everywhere, one shard. 4.57: new names in the adapter, legacy ones in the base, two shards. 5.x: new
-names in both."""
+"""4.51: legacy names everywhere, one shard. 4.57: new names in the adapter, legacy ones in the base, two shards.
+5.x: new names in both."""
 
 
 def shapes() -> dict[str, tuple[int, ...]]:

@@ -2,8 +2,8 @@
 
     python convert_with_llama_cpp.py LLAMA_CPP_FOLDER MODEL_FOLDER OUT_FOLDER
 
-Runs under another Python, with the converter's PyTorch and transformers. Two changes: the row of `[IMG_BREAK]` may pass the
-filter that loses it, and a vocabulary made for the test counts as Pixtral's. Result: text.gguf and mmproj.gguf.
+Runs under another Python, with the converter's PyTorch and transformers. Two changes: the row of `[IMG_BREAK]` may pass
+the filter that loses it, and a vocabulary made for the test counts as Pixtral's. Result: text.gguf and mmproj.gguf.
 """
 
 import sys

@@ -7,10 +7,10 @@ from pathlib import Path
 import export_gguf
 import numpy as np
 import pytest
+from llama_answers import Pair, lowest_cosine, mean_kl
 
 from tests.export import tiny_pixtral
 from tests.export.conftest import ROOT
-from tests.export.reference.llama_answers import Pair, lowest_cosine, mean_kl
 from tests.export.tiny_pixtral import RECIPES
 
 VERSIONS = ("4.51.3", "4.57.6", "5.17.0")

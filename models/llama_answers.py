@@ -1,6 +1,7 @@
 """What a GGUF pair answers through llama.cpp: logits of token lists, embeddings of a picture."""
 
 import ctypes
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ _QUIET = llama.llama_log_callback(lambda *_: None)
 """Kept here: C holds only a pointer to it."""
 
 
+THREADS = len(os.sched_getaffinity(0))
+
+
 class Pair:
     """A loaded text file and mmproj."""
 
@@ -29,7 +33,8 @@ class Pair:
         parameters.n_gpu_layers = 0
         self.model = llama.llama_model_load_from_file(str(text).encode(), parameters)
         vision = mtmd.mtmd_context_params_default()
-        vision.use_gpu, vision.print_timings, vision.warmup, vision.n_threads = False, False, False, 1
+        vision.use_gpu, vision.print_timings, vision.warmup, vision.n_threads = False, False, False, THREADS
+        vision.image_max_tokens = 4096
         self.eyes = mtmd.mtmd_init_from_file(str(mmproj).encode(), self.model, vision)
         assert self.model
         assert self.eyes
@@ -37,6 +42,7 @@ class Pair:
         self.words = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(self.model))
 
     def close(self) -> None:
+        """Free both."""
         mtmd.mtmd_free(self.eyes)
         llama.llama_model_free(self.model)
 
@@ -48,7 +54,8 @@ class Pair:
     def logits(self, *parts: Any) -> Floats:
         """Return the logits of every token; a part is a list of tokens or an array of embeddings."""
         parameters = llama.llama_context_default_params()
-        parameters.n_ctx, parameters.n_threads, parameters.n_threads_batch = 128, 1, 1
+        parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = sum(map(len, parts)) + 8
+        parameters.n_threads = parameters.n_threads_batch = THREADS
         parameters.type_k = parameters.type_v = 0  # float32: the model is compared, not the cache
         parameters.flash_attn_type = 0
         context = llama.llama_init_from_model(self.model, parameters)
