@@ -2,10 +2,9 @@
 
     python models/verify_reference.py --base DIR --adapter DIR --manifest FILE --pairs pairs.jsonl
 
-Each line of pairs.jsonl: {"picture": "file.png", "prompt": "...", "answer": "..."}; pictures beside the file, their sides
-multiples of the patch. Prints, and exits with 1 outside the limits: mean KL and same most likely token over the answers,
-lowest cosine of picture embeddings, and how much the adapter changes the base's answers. On the training machine; needs
-the `train` extra.
+Each line of pairs.jsonl: {"picture": "file.png", "prompt": "...", "answer": "..."}; pictures beside that file, with sides
+that are multiples of the patch. Prints, and ends with 1 outside the limits: mean KL and same most likely token over the
+answers, lowest cosine of picture embeddings, how much the adapter changes the base's answers. On the training machine.
 """
 
 import argparse
@@ -15,9 +14,9 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
+import llama_answers  # noqa: I001 (before PyTorch: two OpenMP runtimes clash in the other order)
 import adapter as adapter_file
 import checked_json
-import llama_answers
 import numpy as np
 import peft
 import torch
