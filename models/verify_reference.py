@@ -2,7 +2,7 @@
 
     python models/verify_reference.py --base DIR --adapter DIR --manifest FILE --pairs pairs.jsonl
 
-Each line of pairs.jsonl: {"picture": "file.png", "prompt": "...", "answer": "..."}; pictures beside that file, with sides
+Each line of pairs.jsonl: {"picture": "file.png", "prompt": "...", "answer": "..."}; pictures lie beside it, with sides
 that are multiples of the patch. Prints, and ends with 1 outside the limits: mean KL and same most likely token over the
 answers, lowest cosine of picture embeddings, how much the adapter changes the base's answers. On the training machine.
 """
