@@ -8,12 +8,13 @@ READY := .venv/.ready
 
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc)
 
-.PHONY: help demo test reliability run check format setup bench measure plc-acceptance
+.PHONY: help demo test reliability test-export run check format setup bench measure plc-acceptance
 
 help:
 	@echo "make demo    watch the station judge the shipped pictures; no camera, GPU or PLC needed"
 	@echo "make test    run all tests"
 	@echo "make reliability  kill, cut power, fill disks: 10 to 15 minutes; as root for the power cuts"
+	@echo "make test-export   long tests of the exporter: other versions of transformers, llama.cpp's converter, fuzz"
 	@echo "make run     start the station with config.yaml in the foreground; Ctrl-C ends it"
 	@echo "make check   formatting, lint, types, import rules"
 	@echo "make plc-acceptance   the long runs of the PLC's promises, about an hour; writes run/plc-acceptance.md"
@@ -33,6 +34,19 @@ reliability: export RELIABILITY ?= full
 reliability: setup
 	$(BIN)/python -m pytest tests/reliability
 	@cat run/reliability/reliability.md
+
+# Three environments with PyTorch are installed for it, some GB each. TORCH names another build of PyTorch.
+TORCH ?= torch==2.13.0
+test-export: setup .venvs/4.51.3/.ready .venvs/4.57.6/.ready .venvs/5.17.0/.ready
+	$(BIN)/python -m pytest -m export tests/export
+
+.venvs/4.51.3/.ready: PACKAGES = transformers==4.51.3 peft==0.15.2
+.venvs/4.57.6/.ready: PACKAGES = transformers==4.57.6 peft==0.17.1 sentencepiece 'protobuf<5'
+.venvs/5.17.0/.ready: PACKAGES = transformers==5.17.0 peft==0.21.2
+.venvs/%/.ready:
+	$(PYTHON) -m venv .venvs/$*
+	.venvs/$*/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH) numpy $(PACKAGES)
+	@touch $@
 
 run: setup
 	@mkdir -p run/station/hot

@@ -1,86 +1,204 @@
-"""A LoRA adapter as PEFT and Unsloth write it: which modules it changed and by how much."""
+"""An adapter as PEFT and Unsloth write it: which weights it changes and how, read from its two files.
 
-import json
+LoRA (with rsLoRA, rank_pattern, alpha_pattern), DoRA, and whole tensors that replace a weight (modules_to_save). What
+cannot be merged is refused by name before any work.
+"""
+
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
+import checked_json
 import numpy as np
 import weights
-from weights import ExportError, Floats, Tensor
+from checked_json import ExportError, Fields
+from weights import Floats, Tensor
 
 _UNSUPPORTED = {
-    "use_dora": False, "lora_bias": False, "bias": "none", "layer_replication": None, "target_parameters": None,
-    "trainable_token_indices": None, "use_qalora": False, "fan_in_fan_out": False,
+    "lora_bias": False, "bias": "none", "layer_replication": None, "target_parameters": None,
+    "trainable_token_indices": None, "use_qalora": False, "use_bdlora": None, "alora_invocation_tokens": None,
+    "fan_in_fan_out": False,
 }  # fmt: skip
-"""Values of adapter_config.json that this exporter can merge."""
+"""Keys of adapter_config.json and the value that this exporter can merge."""
+_PARTS = {"lora_A.weight": "a", "lora_B.weight": "b", "lora_magnitude_vector": "m", "lora_magnitude_vector.weight": "m"}
+_MARKER = re.compile(r"\.(lora_\w+(?:\.\w+)*|base_layer\.\w+|token_adapter\..+)$")
 
 
 @dataclass(frozen=True)
-class Pair:
-    """What LoRA adds to one weight: scale * B @ A."""
+class Change:
+    """What training did to one weight W: W + scale * B @ A; with `magnitude` m also its rows' norms; or `whole`."""
 
-    a: Tensor
-    """(r, in)"""
-    b: Tensor
-    """(out, r)"""
-    scale: float
+    weight: str
+    """Canonical name of the weight."""
+    module: str
+    """The module's path when it was trained."""
+    rank: int = 0
+    alpha: float = 0.0
+    scale: float = 0.0
+    a: Tensor | None = None
+    """(rank, in)"""
+    b: Tensor | None = None
+    """(out, rank)"""
+    magnitude: Tensor | None = None
+    """(out,), DoRA only"""
+    whole: Tensor | None = None
+    """Replaces the weight."""
 
-    def delta(self) -> Floats:
-        """Return the change of the weight, (out, in)."""
-        return np.float32(self.scale) * (self.b.read() @ self.a.read())
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape that the base's weight must have."""
+        return self.whole.shape if self.whole else (self.b.shape[0], self.a.shape[1])
+
+    @property
+    def parts(self) -> list[Tensor]:
+        """The adapter's tensors that make this change."""
+        return [part for part in (self.a, self.b, self.magnitude, self.whole) if part is not None]
+
+    @property
+    def parameters(self) -> int:
+        """Trained numbers."""
+        return sum(math.prod(part.shape) for part in self.parts)
+
+    def apply(self, base: Floats, start: int, stop: int) -> Floats:
+        """Return rows `start` to `stop` of the merged weight; `base` holds the same rows of the base."""
+        if self.whole:
+            return self.whole.rows(start, stop)
+        a, b = _matrices(self)
+        merged = b[start:stop] @ a
+        merged *= np.float32(self.scale)
+        merged += base
+        if self.magnitude:
+            norm = np.linalg.norm(merged, axis=1, keepdims=True)
+            merged *= self.magnitude.rows(start, stop).reshape(-1, 1) / norm
+        return merged
+
+    def norm(self) -> float | None:
+        """Return the Frobenius norm of the change without forming it, or None where that needs the base."""
+        if self.whole or self.magnitude:
+            return None
+        a, b = (matrix.astype(np.float64) for matrix in _matrices(self))
+        return abs(self.scale) * math.sqrt(max(0.0, float(np.sum((b.T @ b) * (a @ a.T)))))
 
 
-def read(folder: Path) -> dict[str, Pair]:
-    """Return the pairs by canonical name of the weight they change. Raises ExportError."""
-    path = folder / "adapter_config.json"
-    if not path.exists() or not (folder / "adapter_model.safetensors").exists():
+@lru_cache(maxsize=4)  # neighbouring chunks are of one module; all modules together would not be small
+def _matrices(change: Change) -> tuple[Floats, Floats]:
+    return change.a.read(), change.b.read()
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A read adapter."""
+
+    folder: Path
+    config: Fields
+    changes: dict[str, Change]
+    """By canonical name of the weight."""
+
+    @property
+    def base_name(self) -> str:
+        """The base it was trained on, as the adapter names it."""
+        value = self.config.values.get("base_model_name_or_path")
+        return value if isinstance(value, str) else ""
+
+
+def read(folder: Path) -> Adapter:
+    """Return the adapter. Raises ExportError E01, E02 or E03."""
+    config_path, file = folder / "adapter_config.json", folder / "adapter_model.safetensors"
+    if not file.is_file() and (folder / "adapter_model.bin").is_file():
+        raise ExportError(
+            "E01", f"{folder} holds adapter_model.bin, which can run code when it is read.",
+            "Save the adapter again with save_pretrained(..., safe_serialization=True).",
+        )  # fmt: skip
+    if not config_path.is_file() or not file.is_file():
         raise ExportError(
             "E01", f"{folder} holds no adapter_config.json with adapter_model.safetensors.",
-            "Save the adapter with save_pretrained (safe_serialization on).",
+            "Give the folder that save_pretrained wrote, or a checkpoint-N folder of the trainer.",
         )  # fmt: skip
-    config = json.loads(path.read_text())
-    if config.get("peft_type") != "LORA":
-        raise ExportError("E01", f"{path}: peft_type is {config.get('peft_type')}, not LORA.", "Train a LoRA.")
+    config = checked_json.read(config_path, "E01", "Save the adapter again.")
+    if config.values.get("peft_type") != "LORA":
+        raise ExportError("E01", f"{config_path}: peft_type is not LORA.", "Train a LoRA.")
     for key, value in _UNSUPPORTED.items():
-        if config.get(key, value) != value:
-            raise ExportError("E02", f"{path}: {key} = {config[key]} is not supported.", f"Train with {key} = {value}.")
-    found = weights.tensors(folder, "adapter_model.safetensors")
-    return {name: _pair(name, found, config) for name in _modules(found)}
+        if config.values.get(key) not in (value, None, False, [], {}):
+            raise ExportError("E02", f"{config_path}: {key} is set; it cannot be merged.", f"Train without {key}.")
+    return Adapter(folder, config, _changes(file, config))
 
 
-def _modules(found: dict[str, Tensor]) -> list[str]:
-    """Return the weights that have an A and a B, and refuse anything else."""
-    names = [re.sub(r"\.lora_[AB]\.weight$", ".weight", name) for name in found]
-    for key, name in zip(found, names, strict=True):
-        if key == name:
-            raise ExportError("E02", f"The adapter holds {key}, which is no LoRA matrix.", "Train without it.")
-        if names.count(name) != 2:
-            raise ExportError("E03", f"{name}: lora_A or lora_B is missing.", "Save the adapter again.")
-    return list(dict.fromkeys(names))
+def _changes(file: Path, config: Fields) -> dict[str, Change]:
+    grouped: dict[str, dict[str, Tensor]] = {}
+    for tensor in weights.file_tensors(file, "E01"):
+        stem, part = _split(tensor.name)
+        parts = grouped.setdefault(weights.canonical(stem), {})
+        if part in parts or (parts and "whole" in {part, *parts}):
+            raise ExportError("E04", f"The adapter changes {stem[:100]} twice.", "Save the adapter again.")
+        _check_values(tensor)
+        parts[part] = tensor
+    if not grouped:
+        raise ExportError("E01", f"{file} holds no tensor.", "Save the adapter again.")
+    return {weight: _change(weight, parts, config) for weight, parts in grouped.items()}
 
 
-def _pair(name: str, found: dict[str, Tensor], config: dict[str, object]) -> Pair:
-    stem = name.removesuffix(".weight")
-    a, b = found[f"{stem}.lora_A.weight"], found[f"{stem}.lora_B.weight"]
-    rank = _of_module(config, "rank_pattern", "r", a)
-    alpha = _of_module(config, "alpha_pattern", "lora_alpha", a)
-    if not a.shape[0] == b.shape[1] == rank:
-        raise ExportError("E03", f"{name}: rank is {a.shape[0]} and {b.shape[1]}, the configuration says {rank}.", "")
-    if not (np.isfinite(a.read()).all() and np.isfinite(b.read()).all()):
-        raise ExportError("E03", f"{name}: a value is not finite.", "The training diverged: train again, lower rate.")
-    return Pair(a, b, alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank)
+def _split(name: str) -> tuple[str, str]:
+    """Return the weight's name and which part of its change this tensor is."""
+    marked = _MARKER.search(name)
+    if not marked:
+        return name, "whole"
+    if marked[1] not in _PARTS:
+        raise ExportError("E02", f"The adapter holds {name[:100]}; it cannot be merged.", "Train without it.")
+    return f"{name[: marked.start()]}.weight", _PARTS[marked[1]]
 
 
-def _of_module(config: dict[str, object], patterns: str, default: str, a: Tensor) -> float:
-    """Return r or alpha of a module; PEFT matches a pattern against the end of the module's path."""
+def _check_values(tensor: Tensor) -> None:
+    if tensor.kind not in ("F64", "F32", "F16", "BF16"):
+        raise ExportError(
+            "E02", f"The adapter holds {tensor.name[:100]} of type {tensor.kind[:20]}.", "Save it in 32 bit."
+        )
+    if not tensor.shape or 0 in tensor.shape:
+        raise ExportError("E03", f"The adapter's {tensor.name[:100]} is empty.", "Save the adapter again.")
+    step = max(1, 2**22 // max(1, tensor.row_values))
+    for start in range(0, tensor.shape[0], step):
+        if not np.isfinite(tensor.rows(start, min(start + step, tensor.shape[0]))).all():
+            raise ExportError(
+                "E03", f"The adapter's {tensor.name[:100]} holds a value that is not finite.",
+                "The training diverged: train again with a lower rate.",
+            )  # fmt: skip
+
+
+def _change(weight: str, parts: dict[str, Tensor], config: Fields) -> Change:
+    if "whole" in parts:
+        whole = parts["whole"]
+        return Change(weight, whole.name.removeprefix("base_model.model."), whole=whole)
+    if not {"a", "b"} <= set(parts):
+        raise ExportError("E03", f"{weight[:100]}: lora_A or lora_B is missing.", "Save the adapter again.")
+    a, b, magnitude = parts["a"], parts["b"], parts.get("m")
+    if len(a.shape) != 2 or len(b.shape) != 2:
+        raise ExportError("E02", f"{weight[:100]}: only LoRA of matrices can be merged.", "Train without it.")
     module = a.name.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
-    table = config.get(patterns) or {}
-    assert isinstance(table, dict)
-    for key, value in table.items():
-        if re.match(rf"(.*\.)?({key})$", module):
-            return float(value)
-    value = config[default]
-    assert isinstance(value, int | float)
-    return float(value)
+    rank = _of_module(config, "rank_pattern", "r", module)
+    alpha = _of_module(config, "alpha_pattern", "lora_alpha", module)
+    if not a.shape[0] == b.shape[1] == rank:
+        raise ExportError(
+            "E03", f"{weight[:100]}: rank is {a.shape[0]} and {b.shape[1]}, adapter_config.json says {rank:g}.",
+            "The two files are not of one training: save the adapter again.",
+        )  # fmt: skip
+    if bool(config.values.get("use_dora")) != (magnitude is not None):
+        raise ExportError("E03", f"{weight[:100]}: use_dora and lora_magnitude_vector disagree.", "Save it again.")
+    if magnitude and magnitude.shape != (b.shape[0],):
+        raise ExportError("E03", f"{weight[:100]}: lora_magnitude_vector has a wrong size.", "Save it again.")
+    scale = alpha / math.sqrt(rank) if config.values.get("use_rslora") else alpha / rank
+    return Change(weight, module, int(rank), alpha, scale, a, b, magnitude)
+
+
+def _of_module(config: Fields, patterns: str, default: str, module: str) -> float:
+    """Return r or alpha of a module; PEFT matches a pattern against the end of the module's path."""
+    table = config.table(patterns, optional=True)
+    for key in table.values:
+        try:
+            if re.match(rf"(.*\.)?({key})$", module):
+                return table.number(key)
+        except re.error as error:
+            raise ExportError(
+                "E03", f"{table.where}: {key[:60]!r} is no pattern.", "Save the adapter again."
+            ) from error
+    return config.number(default)

@@ -1,7 +1,8 @@
 """A model release: manifest.json beside its two GGUF files. Standard library only, so that the exporter can use it.
 
-`load_manifest` reads and checks the form, `verify` hashes both files. A release is named by the hash of its
-manifest.json, which holds the hashes of everything else; keys this release does not know are kept for people.
+`load_manifest` checks the form and that text and mmproj are of one export, `verify` hashes both files. A release is
+named by the hash of its manifest.json, which holds the hashes of everything else; keys this release does not know are
+kept for people.
 Nothing wrong is ever loaded: a missing or changed file is a ConfigurationError that says what to do.
 """
 
@@ -57,6 +58,7 @@ def load_manifest(path: Path) -> Manifest:
     form = _Form(path, data)
     sha256 = hashlib.sha256(raw).hexdigest()
     form.number("schema", SCHEMA, SCHEMA)
+    pair = form.text("pair")
     manifest = Manifest(
         ref=ModelRef(name=form.text("name"), sha256=sha256),
         text=form.file("text"),
@@ -65,9 +67,16 @@ def load_manifest(path: Path) -> Manifest:
         image_max_tokens=form.number("vision.image_max_tokens", 1, 65_536),
         context_tokens=form.number("context_tokens", 1, 1_048_576),
     )
+    if not form.problems and pair != pair_of(manifest.text.sha256, manifest.mmproj.sha256):
+        form.problems.append(f"{path}: text and mmproj were not exported together.")
     if form.problems:
         raise ConfigurationError(form.problems, _HINT)
     return manifest
+
+
+def pair_of(text_sha256: str, mmproj_sha256: str) -> str:
+    """Return what ties the two files of a release together; the exporter writes it as `pair`."""
+    return hashlib.sha256(f"{text_sha256} {mmproj_sha256}".encode()).hexdigest()
 
 
 def verify(manifest: Manifest) -> None:

@@ -16,7 +16,8 @@ PURE = set(
     " verdict_json complaints engine engine.base engine.frames outputs outputs.base outputs.plc_map outputs.plc_state"
     " outputs.plc_export outputs.plc_document outputs.plc_control outputs.handshake outputs.handshake_tables"
     " outputs.plc_rules"
-    " outputs.plc_client_block capture worker worker.pairing finding json_text invariants failpoints certificate".split()
+    " outputs.plc_client_block capture worker worker.pairing finding json_text invariants failpoints"
+    " certificate".split()
 )
 SERVICES = {"capture.service", "worker.service"}
 TOP = set(

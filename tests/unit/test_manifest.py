@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from station.errors import ConfigurationError
-from station.manifest import load_manifest, verify
+from station.manifest import load_manifest, pair_of, verify
 
 
 def release(folder: Path, **changes: Any) -> Path:
@@ -25,6 +25,7 @@ def release(folder: Path, **changes: Any) -> Path:
         (folder / f"{part}.gguf").write_bytes(content)
         sha256 = hashlib.sha256(content).hexdigest()
         data[part] = {"file": f"{part}.gguf", "sha256": sha256, "bytes": len(content)}
+    data["pair"] = pair_of(data["text"]["sha256"], data["mmproj"]["sha256"])
     data = {name: value for name, value in (data | changes).items() if value is not None}
     path = folder / "manifest.json"
     path.write_text(json.dumps(data))
@@ -70,6 +71,21 @@ def test_a_changed_file_is_refused(tmp_path: Path, content: bytes, said: str) ->
     (tmp_path / "text.gguf").write_bytes(content)
     (problem,) = problems(path)
     assert said in problem
+
+
+def test_two_files_of_different_exports_are_refused(tmp_path: Path) -> None:
+    sha256 = hashlib.sha256(b"other mmproj").hexdigest()
+    (tmp_path / "other.gguf").write_bytes(b"other mmproj")
+    path = release(tmp_path, mmproj={"file": "other.gguf", "sha256": sha256, "bytes": 12})
+    assert problems(path) == [f"{path}: text and mmproj were not exported together."]
+
+
+def test_text_and_mmproj_in_each_others_place_are_refused(tmp_path: Path) -> None:
+    path = release(tmp_path)
+    data = json.loads(path.read_text())
+    data["text"], data["mmproj"] = data["mmproj"], data["text"]
+    path.write_text(json.dumps(data))
+    assert problems(path) == [f"{path}: text and mmproj were not exported together."]
 
 
 def test_all_problems_of_the_form_are_said_at_once(tmp_path: Path) -> None:

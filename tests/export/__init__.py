@@ -1,0 +1,1 @@
+"""Tests of the exporter. The ones in reference/ need PyTorch and transformers: make test-export."""

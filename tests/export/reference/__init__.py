@@ -1,0 +1,1 @@
+"""Comparison with Hugging Face and with llama.cpp's own converter."""
