@@ -69,8 +69,9 @@ class Cuts:
 
     def _work(self, rig: Rig, said: Path) -> None:
         """Deliver pictures, as a camera that syncs nothing, until some time after the first promise."""
-        end_s = time.monotonic() + self._chance.uniform(0.05, 0.35)
-        wait_until(lambda: self._deliver(rig) and said.exists() and time.monotonic() > end_s, 30)
+        wait_until(lambda: self._deliver(rig) and said.stat().st_size > 0, 30)
+        end_s = time.monotonic() + self._chance.uniform(0.05, 0.5)
+        wait_until(lambda: self._deliver(rig) and time.monotonic() > end_s, 30)
 
     def _deliver(self, rig: Rig) -> bool:
         if len(list(rig.hot.iterdir())) < 4:

@@ -70,7 +70,7 @@ def test_an_engine_that_dies_or_hangs_costs_no_picture(fault: str, server: ForkS
 
 @pytest.mark.timeout(1200)
 def test_sigterm_under_load_ends_in_peace(server: ForkServer, memory: Path) -> None:
-    trials = count(1, 100)
+    trials = count(1, 50)
     times_s = []
     with Rig(server, memory) as rig:
         for _ in range(trials):
@@ -107,7 +107,7 @@ def test_a_second_station_is_refused_and_the_first_goes_on(server: ForkServer, m
 @pytest.mark.timeout(1200)
 def test_ready_again_soon_after_a_kill(server: ForkServer, tmp_path: Path) -> None:
     """Whole processes with interpreter and imports, on the disk, as systemd starts them."""
-    trials = count(1, 40)
+    trials = count(1, 20)
     times_s: dict[str, list[float]] = {"capture": [], "worker": []}
     with Rig(server, tmp_path) as rig:
         rig.start()
