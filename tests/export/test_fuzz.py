@@ -1,5 +1,6 @@
 """Files that were mutated at random end in an error message: never in a traceback, never with much memory."""
 
+import copy
 import json
 import random
 import resource
@@ -79,7 +80,7 @@ def mutate_value(rng: random.Random, value: Any) -> None:
     elif how == 2 and isinstance(value[key], int) and not isinstance(value[key], bool):
         value[key] += rng.choice((-1, 1, 4, 1024, -(10**6)))
     else:
-        value[key] = rng.choice(ODD)
+        value[key] = copy.deepcopy(rng.choice(ODD))  # an odd value may itself be changed later
 
 
 def attempt(order: export_gguf.Order, *, convert: bool) -> str:
