@@ -26,8 +26,9 @@ help:
 demo: setup
 	$(BIN)/station demo
 
+# Kills and power cuts have their own target: how long a start takes on a busy machine is not for a test to judge.
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore=tests/reliability
 
 # RELIABILITY=long make reliability: 3,000 kills of each process, 1,000 power cuts; about an hour.
 reliability: export RELIABILITY ?= full
