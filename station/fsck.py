@@ -17,10 +17,10 @@ from station.capture.job_id import captured_at
 from station.capture.picture_file import read_path
 from station.capture.spool import ORIGINAL, REASON_NAME
 from station.errors import StationError
-from station.invariants import IN_QUARANTINE, INVARIANTS, Facts, Judged, Picture
+from station.invariants import INVARIANTS, Facts, Judged, Picture
 from station.journal_reader import JournalReader
 from station.recipe_file import load_recipe
-from station.records import Evaluation, Record, Verdict
+from station.records import IN_QUARANTINE, Evaluation, Record, Verdict
 from station.settings import Settings
 from station.status import SPOOL_LOCK
 

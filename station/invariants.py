@@ -10,10 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from station.records import Evaluation, Reason, ResultState
-
-IN_QUARANTINE = frozenset({Reason.IMAGE_UNREADABLE, Reason.IMAGE_WRONG_SIZE})
-"""Pictures with such a verdict go to the quarantine, all others to the archive."""
+from station.records import IN_QUARANTINE, Evaluation, Reason, ResultState
 
 
 class Picture(NamedTuple):

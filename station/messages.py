@@ -9,9 +9,9 @@ was sent to an earlier session is dropped by the worker, since those before it m
 import msgspec
 
 from station.errors import QueueError
-from station.records import Evaluation, Job, Record, ResultState
+from station.records import IN_QUARANTINE, Failure, Job, Reason, Record
 
-VERSION = 2
+VERSION = 3
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 
@@ -51,14 +51,19 @@ class Ack(Record, tag="ack"):
     """Worker -> capture: the journal holds the verdict of this job; the picture may leave the spool."""
 
     job_id: str
-    evaluation: Evaluation
-    result_state: ResultState
+    unreadable: Failure | None
+    """Why the picture goes to the quarantine, by its verdict, whatever capture thinks now; None: to the archive."""
 
 
 Message = Hello | Credit | Sighting | JobMessage | Ack
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(tuple[int, Message])
+
+
+def ack(job_id: str, reason: Reason, detail: str) -> Ack:
+    """Return the ack of a job whose verdict has this reason."""
+    return Ack(job_id=job_id, unreadable=Failure(reason=reason, detail=detail) if reason in IN_QUARANTINE else None)
 
 
 def encode(message: Message) -> bytes:

@@ -67,6 +67,10 @@ class Reason(enum.IntEnum):
     PICTURE_REPEATED = 2010
 
 
+IN_QUARANTINE = frozenset({Reason.IMAGE_UNREADABLE, Reason.IMAGE_WRONG_SIZE})
+"""Pictures with such a verdict go to the quarantine, all others to the archive: the camera must be looked at."""
+
+
 @dataclass_transform(frozen_default=True)  # says to type checkers that subclasses are frozen too
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of all records: frozen, unknown fields refused. Always built with keywords."""

@@ -28,10 +28,23 @@ def decode(data: bytes) -> Verdict:
             holder["reason"] = _reason(holder["reason"])
         return msgspec.convert(fields, Verdict)
     except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise JournalError(
-            f"A verdict of {len(data)} bytes cannot be read: {type(error).__name__}: {error}.",
-            "It was written by another release, or is damaged: compare the releases of writer and reader.",
-        ) from error
+        raise _unreadable(data, error) from error
+
+
+def reason_and_detail(data: bytes) -> tuple[Reason, str]:
+    """Return why the verdict in `data` is as it is, also if another release wrote it. Raises JournalError."""
+    try:
+        fields = msgspec.json.decode(data)
+        return _reason(fields["reason"]), str(fields["detail"])
+    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise _unreadable(data, error) from error
+
+
+def _unreadable(data: bytes, error: Exception) -> JournalError:
+    return JournalError(
+        f"A verdict of {len(data)} bytes cannot be read: {type(error).__name__}: {error}.",
+        "It was written by another release, or is damaged: compare the releases of writer and reader.",
+    )
 
 
 def _reason(word: Any) -> Reason:

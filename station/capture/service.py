@@ -57,11 +57,12 @@ class _Waiting:
 
 
 @dataclass(frozen=True)
-class _Done:
-    """A picture whose job was sent."""
+class _Judged:
+    """A picture whose verdict is in the journal."""
 
     pending: Pending
-    failure: Failure | None
+    unreadable: Failure | None
+    """As in `Ack`."""
 
 
 class CaptureService:
@@ -87,8 +88,8 @@ class CaptureService:
         self._complaints = Complaints(_log)
         self._found: deque[str] = deque()
         self._waiting: deque[_Waiting] = deque()
-        self._at_worker: dict[str, _Done] = {}
-        self._to_release: deque[_Done] = deque()
+        self._at_worker: dict[str, Pending] = {}
+        self._to_release: deque[_Judged] = deque()
 
     def run(self, stop: threading.Event) -> None:
         """Capture until `stop` is set. Raises SpoolError or QueueError if it cannot start or the disk fails."""
@@ -117,7 +118,7 @@ class CaptureService:
     def _turn(self) -> None:
         """One turn of the loop."""
         for ack in self._link.wait(self._rest_s(), self._hot.event_fd):
-            self._to_release.append(self._at_worker.pop(ack.job_id))
+            self._to_release.append(_Judged(self._at_worker.pop(ack.job_id), ack.unreadable))
         if not self._found and self._hot.due_in_s() == 0:
             self._found.extend(self._hot.scan())
         if self._found:
@@ -170,7 +171,7 @@ class CaptureService:
 
     def _send(self, waiting: _Waiting) -> None:
         job = msgspec.structs.replace(self._job(waiting), captured_ns=waiting.captured_ns)
-        self._at_worker[job.job_id] = _Done(waiting.pending, job.failure)
+        self._at_worker[job.job_id] = waiting.pending
         self._link.add(job)
 
     def _job(self, waiting: _Waiting) -> Job:
@@ -210,14 +211,14 @@ class CaptureService:
     def _release_all(self) -> None:
         """Move acked pictures out of the spool; what cannot be moved now is tried again in the next turn."""
         for _ in range(len(self._to_release)):
-            done = self._to_release.popleft()
+            judged = self._to_release.popleft()
             try:
-                self._spool.release(done.pending, done.failure)
+                self._spool.release(judged.pending, judged.unreadable)
             except DiskFailedError:
                 raise
             except SpoolError as error:
                 self._complaints.say("cannot release", str(error))
-                self._to_release.append(done)
+                self._to_release.append(judged)
 
     def _state(self) -> str:
         """Return one line for `systemctl status`."""

@@ -29,8 +29,6 @@ MAX_TRIES = 2
 """A picture that has ended capture so often is not looked into again."""
 ORIGINAL = "original"
 """Folder of the picture in the archive: whatever its name, it cannot meet the files the archive output writes."""
-FIRST_UNREADABLE_REASON = 2000
-"""Pictures with a Failure from here on go to the quarantine: a person must look at the camera, not at the part."""
 
 LOOK_AT_DISK = "Look at the disk (dmesg, smartctl) before the station is trusted again."
 
@@ -118,16 +116,19 @@ class Spool:
         """Read a pending picture again. Raises OSError."""
         return read_path(pending.path, self._max_file_bytes)
 
-    def release(self, pending: Pending, failure: Failure | None) -> None:
-        """Move a picture whose verdict is in the journal to the archive or the quarantine. Raises SpoolError."""
+    def release(self, pending: Pending, unreadable: Failure | None) -> None:
+        """Move a picture whose verdict is in the journal to the archive, or, if unreadable, to the quarantine.
+
+        Raises SpoolError.
+        """
         failpoints.hit("release-started")
         try:
-            if failure is None or failure.reason < FIRST_UNREADABLE_REASON:
+            if unreadable is None:
                 day = captured_at(pending.job_id).date().isoformat()
                 _move(pending.path, self._folders.archive / day / pending.job_id / ORIGINAL)
             else:
                 target = self._folders.quarantine / pending.job_id
-                _write_reason(target, pending.path.name, failure)
+                _write_reason(target, pending.path.name, unreadable)
                 _move(pending.path, target)
             failpoints.hit("release-moved")
             for mark in self._marks(pending):

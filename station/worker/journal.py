@@ -17,7 +17,7 @@ import msgspec
 
 from station import failpoints, verdict_json
 from station.errors import JournalError
-from station.records import Evaluation, ResultState, Verdict
+from station.records import Reason, Verdict
 
 MAX_VERDICTS_READ = 1000
 """Most verdicts that `verdicts_since` returns at once: reading must not hold up the worker's loop."""
@@ -108,13 +108,11 @@ class Journal:
         self.last_seq = numbered.seq
         return numbered
 
-    def judged(self, job_id: str) -> tuple[Evaluation, ResultState] | None:
-        """Return what was said of this job, None if it has no verdict yet. Raises JournalError."""
+    def judged(self, job_id: str) -> tuple[Reason, str] | None:
+        """Return reason and detail of this job's verdict, None if it has none yet. Raises JournalError."""
         with self._errors_mapped("read"):
-            row = self._open_connection.execute(
-                "SELECT evaluation, result_state FROM verdict WHERE job_id = ?", (job_id,)
-            ).fetchone()
-        return (Evaluation(row[0]), ResultState(row[1])) if row else None
+            row = self._open_connection.execute("SELECT json FROM verdict WHERE job_id = ?", (job_id,)).fetchone()
+        return verdict_json.reason_and_detail(row[0]) if row else None
 
     def verdicts_since(self, epoch: int, seq: int) -> list[bytes]:
         """Return the JSON of the verdicts after (epoch, seq), oldest first. Raises JournalError.

@@ -18,7 +18,7 @@ from station.complaints import Complaints
 from station.disk import DiskRoom
 from station.engine.base import Answer, Query, Question
 from station.judge import Judgement
-from station.messages import Ack
+from station.messages import ack
 from station.outputs.base import Output
 from station.outputs.handshake import CommandGiven
 from station.recipe import Recipe
@@ -165,7 +165,7 @@ class WorkerService:
         failpoints.hit("job-taken")
         judged = self._journal.judged(job.job_id)
         if judged:
-            self._queue.acknowledge(received.peer, Ack(job_id=job.job_id, evaluation=judged[0], result_state=judged[1]))
+            self._queue.acknowledge(received.peer, ack(job.job_id, *judged))
             return
         known = self._pending.get(job.job_id) or (self._held[job.job_id].pending if job.job_id in self._held else None)
         if known:
@@ -317,8 +317,7 @@ class WorkerService:
             self._triggers.answered(pending.trigger)
         if not pending.peer:
             return  # no picture, nobody waits for an ack
-        ack = Ack(job_id=job.job_id, evaluation=verdict.evaluation, result_state=verdict.result_state)
-        self._queue.acknowledge(pending.peer, ack)
+        self._queue.acknowledge(pending.peer, ack(job.job_id, verdict.reason, verdict.detail))
         failpoints.hit("ack-sent")
 
     def _take_orders(self) -> None:

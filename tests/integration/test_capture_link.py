@@ -11,7 +11,7 @@ from station.capture import link as link_module
 from station.capture.link import WorkerLink
 from station.errors import QueueError
 from station.messages import Ack, Credit, Hello, JobMessage, Message, decode, encode
-from station.records import Evaluation, ImageRef, Job, ResultState
+from station.records import ImageRef, Job
 from tests.waiting import wait_until
 
 Socket = zmq.Socket[bytes]
@@ -33,7 +33,7 @@ def make_job(number: int) -> Job:
 
 
 def ack(number: int) -> Ack:
-    return Ack(job_id=f"job-{number}", evaluation=Evaluation.OK, result_state=ResultState.COMPLETED)
+    return Ack(job_id=f"job-{number}", unreadable=None)
 
 
 class Worker:

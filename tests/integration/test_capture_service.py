@@ -10,10 +10,11 @@ import zmq
 
 from station.capture.prepare import Preparer
 from station.capture.service import CaptureService
+from station.capture.spool import MARK
 from station.errors import SpoolError
-from station.messages import Ack, Credit, JobMessage, decode, encode
+from station.messages import Credit, JobMessage, ack, decode, encode
 from station.recipe import Recipe
-from station.records import Evaluation, Job, Reason, ResultState
+from station.records import Failure, Job, Reason
 from station.settings import (
     ArchiveSettings,
     CaptureSettings,
@@ -39,6 +40,8 @@ class Worker(threading.Thread):
         self._credit = credit
         self._stop_now = threading.Event()
         self.may_ack: Callable[[Job], bool] = lambda _job: True
+        self.judged_before: Failure | None = None
+        """What the journal says of each picture; None: what its job says."""
         self.jobs: list[Job] = []
         self.start()
 
@@ -56,9 +59,9 @@ class Worker(threading.Thread):
                 self._socket.send_multipart([peer, encode(Credit(session="s", jobs=self._credit))])
 
     def _send(self, peer: bytes, job: Job) -> None:
-        state = ResultState.FAILED if job.failure else ResultState.COMPLETED
-        ack = Ack(job_id=job.job_id, evaluation=Evaluation.UNDEFINED, result_state=state)
-        self._socket.send_multipart([peer, encode(ack)])
+        failure = self.judged_before or job.failure
+        told = ack(job.job_id, failure.reason, failure.detail) if failure else ack(job.job_id, Reason.NONE, "")
+        self._socket.send_multipart([peer, encode(told)])
 
     def end(self) -> None:
         self._stop_now.set()
@@ -265,6 +268,24 @@ def test_a_picture_someone_took_out_of_the_spool_still_gets_its_job(station: Sta
     failure = worker.jobs[1].failure
     assert failure
     assert failure.reason is Reason.IMAGE_UNREADABLE
+
+
+def test_a_picture_goes_where_its_verdict_says_also_if_capture_ended_twice_over_it_since(
+    station: Station, worker: Worker
+) -> None:
+    worker.may_ack = lambda _job: False
+    station.start()
+    station.deliver("a.jpg")
+    wait_until(lambda: len(worker.jobs) == 1)
+    station.stop()
+    (path,) = station.spool.glob("*/a.jpg")
+    for number in (1, 2):
+        path.with_name(f"{MARK}{number}").touch()
+    worker.judged_before = Failure(reason=Reason.PART_NOT_FOUND, detail="said before capture ended")
+    worker.may_ack = lambda _job: True
+    station.start()
+    wait_until(lambda: station.in_archive() == ["a.jpg"])
+    assert not station.in_quarantine()
 
 
 def test_a_second_station_on_the_spool_does_not_start(station: Station, worker: Worker) -> None:

@@ -18,7 +18,6 @@ from station.errors import SpoolError
 from station.records import Failure, Reason
 
 UNREADABLE = Failure(reason=Reason.IMAGE_UNREADABLE, detail="It is cut short.")
-NOT_FOUND = Failure(reason=Reason.PART_NOT_FOUND, detail="No part.")
 
 
 @pytest.fixture
@@ -84,12 +83,9 @@ def test_every_name_the_disk_allows_goes_through(
     assert [path.name for path in found if path.read_bytes() == b"abc"] == [name]
 
 
-@pytest.mark.parametrize("failure", [None, NOT_FOUND])
-def test_a_picture_with_a_verdict_goes_to_the_archive_of_its_day(
-    spool: Spool, folders: Folders, failure: Failure | None
-) -> None:
+def test_a_picture_with_a_verdict_goes_to_the_archive_of_its_day(spool: Spool, folders: Folders) -> None:
     pending = claim(spool, folders, "a.jpg")
-    spool.release(pending, failure)
+    spool.release(pending, None)
     day = f"{pending.job_id[:4]}-{pending.job_id[4:6]}-{pending.job_id[6:8]}"
     assert names(folders.archive) == [f"{day}/{pending.job_id}/original/a.jpg"]
     assert list(folders.spool.iterdir()) == [folders.spool / ".lock"]

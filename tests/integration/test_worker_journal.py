@@ -12,7 +12,7 @@ import pytest
 from station import verdict_json
 from station.errors import JournalError
 from station.journal_reader import JournalReader
-from station.records import Evaluation, ResultState
+from station.records import Evaluation, Reason
 from station.worker.journal import SCHEMA_VERSION, Journal
 from tests.worker_parts import make_verdict
 
@@ -53,7 +53,7 @@ def test_a_job_gets_one_verdict_and_a_refused_one_takes_no_number(journal: Journ
     journal.append(make_verdict("a", Evaluation.NOT_OK))
     with pytest.raises(JournalError, match="job a"):
         journal.append(make_verdict("a", Evaluation.OK))
-    assert journal.judged("a") == (Evaluation.NOT_OK, ResultState.COMPLETED)
+    assert journal.judged("a") == (Reason.DEFECT_FOUND, "")
     assert journal.append(make_verdict("b")).seq == 2
 
 

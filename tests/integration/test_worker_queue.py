@@ -10,13 +10,12 @@ import zmq
 
 from station import messages
 from station.errors import QueueError
-from station.records import Evaluation, ResultState
 from station.worker.queue import JobQueue, Received
 from tests.waiting import wait_until
 from tests.worker_parts import RECIPE_SHA256, make_job
 
 HELLO = messages.Hello(recipe="small", recipe_sha256=RECIPE_SHA256)
-ACK = messages.Ack(job_id="a", evaluation=Evaluation.OK, result_state=ResultState.COMPLETED)
+ACK = messages.Ack(job_id="a", unreadable=None)
 
 Context = zmq.Context[zmq.Socket[bytes]]
 

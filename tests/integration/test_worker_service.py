@@ -136,7 +136,7 @@ class Worker:
         ack = self.hear()
         verdict = JournalReader(self.journal).of_job(job.job_id)
         assert verdict
-        assert ack == messages.Ack(job_id=job.job_id, evaluation=verdict.evaluation, result_state=verdict.result_state)
+        assert ack == messages.ack(job.job_id, verdict.reason, verdict.detail)
         return verdict
 
     def wait_ready(self) -> None:

@@ -98,9 +98,7 @@ def ack_before_commit(_: str = "") -> None:
     conclude = WorkerService._conclude
 
     def early(self: WorkerService, pending: Any, *rest: Any) -> None:
-
-        ack = Ack(job_id=pending.job.job_id, evaluation=Evaluation.OK, result_state=ResultState.COMPLETED)
-        self._queue.acknowledge(pending.peer, ack)
+        self._queue.acknowledge(pending.peer, Ack(job_id=pending.job.job_id, unreadable=None))
         time.sleep(0.05)
         conclude(self, pending, *rest)
 
