@@ -18,6 +18,7 @@ from station.check_places import check_folders, check_ports
 from station.errors import ConfigurationError
 from station.finding import Finding, Level
 from station.inspection import Inspection
+from station.key_files import guarded, programs, station_keys
 from station.manifest import Manifest, load_manifest, verify
 from station.recipe_file import load_recipe
 from station.settings import Settings
@@ -54,6 +55,7 @@ def check(config: Path) -> list[Finding]:
     findings.append(_certificate(settings))
     findings += check_folders(settings)
     findings += check_ports(settings)
+    findings.append(_keys(settings))
     findings.append(_engine(settings))
     findings.append(_versions())
     return findings
@@ -114,6 +116,18 @@ def _model(settings: Settings) -> Finding:
 def _model_text(manifest: Manifest) -> str:
     mib = (manifest.text.size_bytes + manifest.mmproj.size_bytes) / 2**20
     return f"{manifest.ref.name} {manifest.ref.sha256[:12]}: {mib:.1f} MiB, both files are the exported ones"
+
+
+def _keys(settings: Settings) -> Finding:
+    if not guarded(settings):
+        return Finding(level=Level.OK, what="keys", found="not needed: ZeroMQ is open to this machine only")
+    try:
+        station_keys(settings)
+    except ConfigurationError as error:
+        return Finding(level=Level.FAIL, what="keys", found=" ".join(error.problems), to_do=error.hint)
+    listed = {group: programs(settings.keys_folder, group)[0] for group in guarded(settings)}
+    found = "; ".join(f"{group}: {', '.join(names)}" for group, names in listed.items())
+    return Finding(level=Level.OK, what="keys", found=found)
 
 
 def _engine(settings: Settings) -> Finding:

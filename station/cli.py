@@ -49,6 +49,13 @@ class MapFormat(StrEnum):
     ST = "st"
 
 
+class KeyGroup(StrEnum):
+    """Who may connect to what; the values of `key_files.Group`."""
+
+    SUBSCRIBERS = "subscribers"
+    CAPTURES = "captures"
+
+
 class PlcFault(StrEnum):
     """What `plc-sim` can do wrong; the values of `plc_simulator.Misbehaviour`."""
 
@@ -371,6 +378,24 @@ def fsck(
         print_report(report)
     if not report.holds:
         raise typer.Exit(FAILED)
+
+
+@app.command(epilog="Example: station keys dashboard --out dashboard-keys")
+def keys(
+    program: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A program that may connect.")] = None,
+    config: Config = CONFIG,
+    group: Annotated[KeyGroup, typer.Option(help="Read verdicts, or send jobs.")] = KeyGroup.SUBSCRIBERS,
+    out: Annotated[Path | None, typer.Option(help="Folder for the program's keys; default NAME-keys.")] = None,
+) -> None:
+    """Make keys for the ZeroMQ addresses that other machines reach.
+
+    Without NAME the station's own, if it has none. With NAME one for a program, and let that program in.
+    """
+    from station.make_keys import make_keys
+
+    _quiet()
+    for line in make_keys(_settings(config).keys_folder, program, group.value, out):
+        typer.echo(line)
 
 
 @app.command("plc-map", epilog="Example: station plc-map --format csv > registers.csv")

@@ -24,14 +24,21 @@ def _checked_tcp(endpoint: str) -> str:
     if not match or not 1 <= int(match["port"]) <= 65535:
         raise ValueError("expected tcp://ADDRESS:PORT with a port from 1 to 65535, as tcp://127.0.0.1:5556")
     try:
-        is_loopback = ipaddress.ip_address(match["host"].strip("[]")).is_loopback
+        ipaddress.ip_address(match["host"].strip("[]"))
     except ValueError:
         raise ValueError("the address must be written in numbers; use 127.0.0.1 for this machine") from None
-    if not is_loopback:
-        raise ValueError(
-            "only addresses of this machine (127.0.0.1) are allowed: this release cannot yet check who connects"
-        )
     return endpoint
+
+
+def is_of_this_machine(endpoint: str) -> bool:
+    """Return whether only programs of this machine can reach an endpoint; all others need keys."""
+    match = _TCP.fullmatch(endpoint)
+    try:
+        return (
+            endpoint.startswith(IPC) if match is None else ipaddress.ip_address(match["host"].strip("[]")).is_loopback
+        )
+    except ValueError:
+        return False
 
 
 def _checked_queue_endpoint(endpoint: str) -> str:
@@ -39,7 +46,7 @@ def _checked_queue_endpoint(endpoint: str) -> str:
         return endpoint
     if endpoint.startswith("tcp://"):
         return _checked_tcp(endpoint)
-    raise ValueError("expected ipc://PATH, as ipc://run/station/jobs.ipc, or tcp://127.0.0.1:PORT")
+    raise ValueError("expected ipc://PATH, as ipc://run/station/jobs.ipc, or tcp://ADDRESS:PORT")
 
 
 TcpEndpoint = Annotated[str, AfterValidator(_checked_tcp)]
@@ -177,6 +184,8 @@ class SettingsFile(Section):
     """recipe.yaml of the product."""
     model: Path
     """manifest.json of the model release."""
+    keys_folder: Path = Path("run/station/keys")
+    """Folder of keys, for endpoints that another machine can reach."""
     capture: CaptureSettings = CaptureSettings()
     queue: QueueSettings = QueueSettings()
     engine: EngineSettings = EngineSettings()

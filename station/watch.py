@@ -13,8 +13,10 @@ import msgspec
 import zmq
 
 from station import verdict_json
+from station.curve import ClientKeys
 from station.errors import JournalError, OutputError
 from station.records import Record, Verdict
+from station.settings import is_of_this_machine
 
 ANSWER_TIMEOUT_MS = 5000
 """For one page of a snapshot; the worker answers at least once a second."""
@@ -47,6 +49,7 @@ class Watch:
 
     since: (epoch, seq) after which earlier verdicts are wanted, (0, 0) all; None: only what comes from now on.
     timeout_s: iteration ends after so long in all; None: never.
+    keys: shown to a station whose endpoints other machines reach; None: it is on this machine.
     """
 
     def __init__(
@@ -56,11 +59,13 @@ class Watch:
         snapshot_endpoint: str,
         since: Position | None = None,
         timeout_s: float | None = None,
+        keys: ClientKeys | None = None,
     ) -> None:
         self._context = context
         self._endpoint = endpoint
         self._snapshot_endpoint = snapshot_endpoint
         self._timeout_s = timeout_s
+        self._keys = keys
         self._last = since
         self._is_joined = False
         self._stream = context.socket(zmq.SUB)
@@ -70,6 +75,7 @@ class Watch:
         self._stream.linger = 0
         self._stream.ipv6 = "[" in self._endpoint
         self._stream.rcvhwm = RECEIVE_QUEUE
+        self._show_keys(self._stream, self._endpoint)
         self._stream.subscribe("verdict.")
         self._stream.subscribe("heartbeat.")
         try:
@@ -148,6 +154,7 @@ class Watch:
         with self._context.socket(zmq.REQ) as socket:
             socket.linger = 0
             socket.ipv6 = "[" in self._snapshot_endpoint
+            self._show_keys(socket, self._snapshot_endpoint)
             socket.connect(self._snapshot_endpoint)
             socket.send(msgspec.json.encode({"since": since}))
             if not socket.poll(ANSWER_TIMEOUT_MS):
@@ -159,6 +166,10 @@ class Watch:
         if b'"end"' not in end:
             raise OutputError(f"The snapshot socket refused: {end.decode(errors='replace')}.", "See the worker's log.")
         return [_verdict(body) for body in verdicts]
+
+    def _show_keys(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
+        if self._keys and not is_of_this_machine(endpoint):
+            self._keys.show(socket)
 
 
 def _wait_ms(end_s: float | None) -> int:

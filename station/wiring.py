@@ -12,10 +12,12 @@ import zmq
 
 from station.capture.crop import golden_crops
 from station.capture.service import CaptureService
+from station.curve import ClientKeys, Door, client_keys
 from station.engine.frames import EngineSpec
 from station.inspection import Inspection
 from station.journal_reader import JournalReader
 from station.judge import judge
+from station.key_files import station_keys
 from station.manifest import load_manifest
 from station.outputs.archive import ArchiveOutput
 from station.outputs.base import Output
@@ -25,7 +27,7 @@ from station.outputs.publisher import PublisherOutput
 from station.recipe import Recipe
 from station.recipe_file import load_recipe
 from station.records import ImageRef, Job, RegionCrop
-from station.settings import Settings
+from station.settings import Settings, is_of_this_machine
 from station.supervisor_notify import ServiceNotifier
 from station.watch import Position, Watch
 from station.worker.engine_host import EngineHost
@@ -42,7 +44,7 @@ def run_capture(settings: Settings, stop: threading.Event) -> None:
     """Run capture until `stop` is set. Raises StationError."""
     recipe = load_recipe(settings.recipe)
     with _context() as context:
-        CaptureService(settings, recipe, context).run(stop)
+        CaptureService(settings, recipe, context, keys=_shown_to(settings, settings.queue.endpoint)).run(stop)
 
 
 def run_worker(settings: Settings, stop: threading.Event) -> None:
@@ -50,17 +52,19 @@ def run_worker(settings: Settings, stop: threading.Event) -> None:
     recipe = load_recipe(settings.recipe)
     if settings.engine.kind == "llama":
         load_manifest(settings.model)  # its form only; the engine's process hashes the files
+    keys = station_keys(settings)
     with _context() as context:
-        _worker(settings, recipe, context).run(stop)
+        _worker(settings, recipe, context, Door(context, keys) if keys else None).run(stop)
 
 
 @contextmanager
 def watch(settings: Settings, since: Position | None, timeout_s: float | None) -> Iterator[Watch]:
-    """Subscribe to the station's verdict stream. Raises OutputError."""
+    """Subscribe to the station's verdict stream. Raises OutputError, ConfigurationError if keys are missing."""
     publisher = settings.outputs.publisher
+    keys = _shown_to(settings, publisher.endpoint, publisher.snapshot_endpoint)
     with (
         _context() as context,
-        Watch(context, publisher.endpoint, publisher.snapshot_endpoint, since, timeout_s) as subscription,
+        Watch(context, publisher.endpoint, publisher.snapshot_endpoint, since, timeout_s, keys) as subscription,
     ):
         yield subscription
 
@@ -78,17 +82,24 @@ def engine_spec(settings: Settings) -> EngineSpec:
     )
 
 
-def _worker(settings: Settings, recipe: Recipe, context: Context) -> WorkerService:
+def _shown_to(settings: Settings, *endpoints: str) -> ClientKeys | None:
+    """Return the keys of this program if it needs some there. Raises ConfigurationError."""
+    return None if all(map(is_of_this_machine, endpoints)) else client_keys(settings.keys_folder)
+
+
+def _worker(settings: Settings, recipe: Recipe, context: Context, door: Door | None) -> WorkerService:
     journal = Journal(settings.journal.path)
     golden = golden_crops(recipe)
-    outputs = _outputs(settings, recipe, context, journal)
+    outputs = _outputs(settings, recipe, context, journal, door)
+    queue = settings.queue
     return WorkerService(
         station=settings.station.name,
         config_sha256=settings.config_sha256,
         recipe=recipe,
         inspection=Inspection(recipe, golden),
         judge=judge,
-        queue=JobQueue(context, settings.queue.endpoint, settings.queue.credit),
+        queue=JobQueue(context, queue.endpoint, queue.credit, None if is_of_this_machine(queue.endpoint) else door),
+        door=door,
         engine=EngineHost(engine_spec(settings), settings.engine.kill_ms),
         journal=journal,
         outputs=outputs,
@@ -99,7 +110,7 @@ def _worker(settings: Settings, recipe: Recipe, context: Context) -> WorkerServi
     )
 
 
-def _outputs(settings: Settings, recipe: Recipe, context: Context, journal: Journal) -> list[Output]:
+def _outputs(settings: Settings, recipe: Recipe, context: Context, journal: Journal, door: Door | None) -> list[Output]:
     """Return the enabled outputs in the order in which they are told: the PLC first."""
     outputs: list[Output] = []
     modbus, client, publisher, archive = (
@@ -139,6 +150,7 @@ def _outputs(settings: Settings, recipe: Recipe, context: Context, journal: Jour
                 context,
                 lambda: (journal.epoch, journal.last_seq),
                 journal.verdicts_since,
+                door,
             )
         )
     if archive.enabled:

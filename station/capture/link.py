@@ -14,6 +14,7 @@ import zmq
 
 from station import failpoints
 from station.complaints import Complaints
+from station.curve import ClientKeys
 from station.errors import QueueError
 from station.messages import MAX_MESSAGE_BYTES, Ack, Credit, Hello, JobMessage, Sighting, decode, encode
 from station.records import Job
@@ -28,11 +29,22 @@ _log = logging.getLogger(__name__)
 
 
 class WorkerLink:
-    """The jobs that are on their way to the worker, and the socket. `open` first, `close` last."""
+    """The jobs that are on their way to the worker, and the socket. `open` first, `close` last.
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, hello: Hello, deadline_ms: int) -> None:
+    keys: shown to a worker whose endpoint other machines reach; None: it is of this machine.
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        hello: Hello,
+        deadline_ms: int,
+        keys: ClientKeys | None = None,
+    ) -> None:
         self._context = context
         self._endpoint = endpoint
+        self._keys = keys
         self._hello = encode(hello)
         self._resend_after_s = deadline_ms / 1000 + RESEND_AFTER_DEADLINE_S
         self._complaints = Complaints(_log)
@@ -58,6 +70,9 @@ class WorkerLink:
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.SNDHWM, MESSAGES_HELD)
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+        socket.ipv6 = "[" in self._endpoint
+        if self._keys:
+            self._keys.show(socket)
         try:
             socket.connect(self._endpoint)
         except zmq.ZMQError as error:

@@ -27,6 +27,7 @@ from station.capture.picture_file import PictureFile, nothing_read
 from station.capture.prepare import Preparer, unreadable
 from station.capture.spool import MAX_TRIES, DiskFailedError, Folders, Pending, Spool
 from station.complaints import Complaints
+from station.curve import ClientKeys
 from station.disk import DiskRoom
 from station.errors import SpoolError
 from station.messages import Hello, Sighting
@@ -74,6 +75,7 @@ class CaptureService:
         recipe: Recipe,
         context: zmq.Context[zmq.Socket[bytes]],
         notifier: ServiceNotifier | None = None,
+        keys: ClientKeys | None = None,
     ) -> None:
         capture = settings.capture
         limits = CaptureLimits(capture.max_file_mib * 1024 * 1024, capture.max_megapixels * 1_000_000)
@@ -83,7 +85,7 @@ class CaptureService:
         self._spool = Spool(folders, limits.max_file_bytes)
         self._room = DiskRoom(capture.spool)
         self._hot = HotFolder(capture.hot_folder, capture.rescan_s, capture.settle_ms)
-        self._link = WorkerLink(context, settings.queue.endpoint, hello, recipe.file.deadline_ms)
+        self._link = WorkerLink(context, settings.queue.endpoint, hello, recipe.file.deadline_ms, keys)
         self._notifier = notifier or ServiceNotifier()
         self._complaints = Complaints(_log)
         self._found: deque[str] = deque()

@@ -10,9 +10,7 @@ verdict. A reply holds at most `SNAPSHOT_VERDICTS`: ask again from the last one 
 """
 
 import errno
-import ipaddress
 import logging
-import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -22,8 +20,11 @@ import zmq
 
 from station import verdict_json
 from station.complaints import Complaints
+from station.curve import Door
 from station.errors import OutputError, StationError
+from station.key_files import Group
 from station.records import Job, Record, Verdict
+from station.settings import is_of_this_machine
 
 SEND_QUEUE = 1000
 """Messages kept for a slow subscriber; more are dropped for it alone, it sees the gap in `seq`."""
@@ -35,8 +36,6 @@ REQUESTS_PER_TURN = 4
 """The worker's loop has parts to judge."""
 MAX_REQUEST_BYTES = 1024
 """A longer request is a mistake; ZeroMQ ends its connection."""
-
-_TCP = re.compile(r"tcp://\[?(?P<host>[^\]]+?)\]?:\d+")
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +60,8 @@ class Heartbeat(Record, frozen=True):
 class PublisherOutput:
     """Publish verdicts. Implements `station.outputs.base.Output`; all calls from the worker's one thread.
 
-    position gives (epoch, seq) of the newest verdict of the journal, verdicts_since the JSON of all later ones.
+    position gives (epoch, seq) of the newest verdict of the journal, verdicts_since the JSON of all later ones. Sockets
+    that other machines reach are guarded by `door` and do not open without it.
     """
 
     name = "publisher"
@@ -74,6 +74,7 @@ class PublisherOutput:
         context: zmq.Context[zmq.Socket[bytes]],
         position: Callable[[], tuple[int, int]],
         verdicts_since: Callable[[int, int], list[bytes]],
+        door: Door | None = None,
     ) -> None:
         self._station = station
         self._endpoint = endpoint
@@ -81,13 +82,14 @@ class PublisherOutput:
         self._context = context
         self._position = position
         self._verdicts_since = verdicts_since
+        self._door = door
         self._stream: zmq.Socket[bytes] | None = None
         self._snapshot: zmq.Socket[bytes] | None = None
         self._beaten_ns: int | None = None
         self._complaints = Complaints(_log)
 
     def start(self) -> None:
-        """Open both sockets. Raises OutputError if an address is not of this machine or is in use."""
+        """Open both sockets. Raises OutputError if an address is not of this machine, in use, or open without keys."""
         self._stream = self._open(zmq.PUB, "endpoint", self._endpoint)
         self._snapshot = self._open(zmq.ROUTER, "snapshot_endpoint", self._snapshot_endpoint)
         _log.info("verdict stream on %s, snapshots on %s", self._endpoint, self._snapshot_endpoint)
@@ -148,7 +150,6 @@ class PublisherOutput:
 
     def _open(self, kind: int, key: str, endpoint: str) -> zmq.Socket[bytes]:
         """Return a bound socket. Raises OutputError and leaves nothing open."""
-        _check_loopback(key, endpoint)
         socket = self._context.socket(kind)
         socket.linger = 0
         socket.ipv6 = "[" in endpoint
@@ -156,26 +157,24 @@ class PublisherOutput:
         if kind == zmq.ROUTER:
             socket.maxmsgsize = MAX_REQUEST_BYTES
         try:
+            self._guard(socket, key, endpoint)
             socket.bind(endpoint)
+        except OutputError:
+            socket.close()
+            self.close()
+            raise
         except zmq.ZMQError as error:
             socket.close()
             self.close()
             raise _cannot_bind(key, endpoint, error) from error
         return socket
 
-
-def _check_loopback(key: str, endpoint: str) -> None:
-    """Raise OutputError unless only programs of this machine can reach `endpoint`."""
-    match = _TCP.fullmatch(endpoint)
-    try:
-        is_loopback = match is not None and ipaddress.ip_address(match["host"]).is_loopback
-    except ValueError:
-        is_loopback = False
-    if not is_loopback:
-        raise OutputError(
-            f"outputs.publisher.{key} is {endpoint}: this release publishes to this machine only.",
-            "Use tcp://127.0.0.1:PORT; the stream has no keys yet, so anyone who reaches it could read it.",
-        )
+    def _guard(self, socket: zmq.Socket[bytes], key: str, endpoint: str) -> None:
+        if is_of_this_machine(endpoint):
+            return
+        if self._door is None:
+            raise OutputError(f"outputs.publisher.{key} is {endpoint}, which anyone could read.", "Make keys for it.")
+        self._door.guard(socket, Group.SUBSCRIBERS)
 
 
 def _cannot_bind(key: str, endpoint: str, error: zmq.ZMQError) -> OutputError:

@@ -19,7 +19,9 @@ import zmq
 
 from station import messages
 from station.complaints import Complaints
+from station.curve import Door
 from station.errors import QueueError
+from station.key_files import Group
 from station.records import Job
 
 logger = logging.getLogger(__name__)
@@ -43,11 +45,17 @@ class Received(NamedTuple):
 
 
 class JobQueue:
-    """ROUTER at `endpoint` (ipc:// or tcp://) that lets capture have `credit` jobs under way."""
+    """ROUTER at `endpoint` (ipc:// or tcp://) that lets capture have `credit` jobs under way.
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, credit: int) -> None:
+    door: guards the endpoint; None: only this machine reaches it.
+    """
+
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, credit: int, door: Door | None = None
+    ) -> None:
         self._context = context
         self._endpoint = endpoint
+        self._door = door
         self._credit = messages.Credit(session=uuid.uuid4().hex, jobs=credit)
         self._socket: zmq.Socket[bytes] | None = None
         self._lock: IO[bytes] | None = None
@@ -170,7 +178,10 @@ class JobQueue:
         router.setsockopt(zmq.MAXMSGSIZE, messages.MAX_MESSAGE_BYTES)
         router.setsockopt(zmq.RCVHWM, _RECEIVE_LIMIT)
         router.setsockopt(zmq.SNDHWM, _SEND_LIMIT)
+        router.ipv6 = "[" in self._endpoint
         try:
+            if self._door:
+                self._door.guard(router, Group.CAPTURES)
             router.bind(self._endpoint)
         except zmq.ZMQError:
             router.close()

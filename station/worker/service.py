@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 
 from station import failpoints
 from station.complaints import Complaints
+from station.curve import Door
 from station.disk import DiskRoom
 from station.engine.base import Answer, Query, Question
 from station.judge import Judgement
@@ -85,9 +86,10 @@ class WorkerService:
         notifier: ServiceNotifier,
         triggers: Triggers | None = None,
         golden: Job | None = None,
+        door: Door | None = None,
         may_be_ready: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`triggers` None: no PLC. `golden` is what the PLC's golden check looks at."""
+        """`triggers` None: no PLC. `golden` is what the PLC's golden check looks at. `door` None: nobody knocks."""
         self._station = station
         self._config_sha256 = config_sha256
         self._recipe = recipe
@@ -101,6 +103,7 @@ class WorkerService:
         self._notifier = notifier
         self._triggers = triggers
         self._golden = golden
+        self._door = door
         self._may_be_ready = may_be_ready
         self._held: dict[str, _Held] = {}
         self._deadlines = Deadlines()
@@ -119,6 +122,8 @@ class WorkerService:
 
     def _open(self) -> None:
         self._journal.open()
+        if self._door:
+            self._door.open()
         self._outputs.start()
         self._engine.start(self._inspection.question, time.monotonic_ns())
         self._queue.open()
@@ -131,6 +136,8 @@ class WorkerService:
         self._outputs.close()
         self._queue.close()
         self._engine.close()
+        if self._door:
+            self._door.close()
         self._journal.close()
 
     def _turn(self) -> None:
@@ -150,6 +157,8 @@ class WorkerService:
         for outcome in self._engine.poll(time.monotonic_ns()):
             self._take_outcome(outcome)
         self._ask_next()
+        if self._door:
+            self._door.service()
         self._beat()
 
     def _wait_ms(self) -> int:

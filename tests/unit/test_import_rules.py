@@ -22,7 +22,7 @@ PURE = set(
 SERVICES = {"capture.service", "worker.service"}
 TOP = set(
     "__main__ cli wiring processes check check_places demo demo_station inspect_pictures status trace tables"
-    " plc_simulator plc_sim fsck".split()
+    " plc_simulator plc_sim fsck make_keys".split()
 )
 
 HOMES = {
@@ -44,7 +44,16 @@ HOMES = {
     "typer": {"cli"},
     "watchdog": {"capture.hotfolder"},
     "yaml": {"yaml_data"},
-    "zmq": {"capture.link", "worker.queue", "outputs.publisher", "watch", "wiring", "capture.service"},
+    "zmq": {
+        "capture.link",
+        "capture.service",
+        "curve",
+        "key_files",
+        "outputs.publisher",
+        "watch",
+        "wiring",
+        "worker.queue",
+    },
 }
 """Library -> the modules, or folders of modules, that may import it."""
 
