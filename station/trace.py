@@ -55,7 +55,7 @@ def trace(settings: Settings, text: str) -> list[Trace]:
 
 
 def _judged(settings: Settings, verdict: Verdict) -> Trace:
-    shown = plc_state.after_verdict(plc_state.after_heartbeat(plc_state.PlcState(), ready=True), verdict)
+    shown = plc_state.after_verdict(plc_state.after_turn(plc_state.PlcState(), ready=True), verdict)
     fields = plc_map.decode(plc_map.encode(shown))
     told = {name: fields[name] for name in OF_A_RESULT}
     return Trace(job_id=verdict.job_id, verdict=verdict, plc=told, files=_files(settings, verdict.job_id))

@@ -4,6 +4,7 @@ In: Settings. `run_capture` and `run_worker` block until `stop` is set and raise
 each is one process with one ZeroMQ context. What is configured wrongly is found before anything is opened.
 """
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,10 @@ from station.worker.queue import JobQueue
 from station.worker.service import WorkerService
 from station.worker.triggers import Triggers
 
+SWITCH_THREADS_S = 0.0005
+"""How long a thread of the worker may compute while another waits; Python's own 5 ms, a few times over, are what a PLC
+would wait while the archive draws."""
+
 Context = zmq.Context[zmq.Socket[bytes]]
 
 
@@ -52,6 +57,7 @@ def run_worker(settings: Settings, stop: threading.Event) -> None:
     recipe = load_recipe(settings.recipe)
     if settings.engine.kind == "llama":
         load_manifest(settings.model)  # its form only; the engine's process hashes the files
+    sys.setswitchinterval(SWITCH_THREADS_S)
     keys = station_keys(settings)
     with _context() as context:
         _worker(settings, recipe, context, Door(context, keys) if keys else None).run(stop)

@@ -12,10 +12,10 @@ import msgspec
 
 from station.outputs import handshake, plc_rules
 from station.outputs.handshake import Handshake, TriggerTaken
-from station.outputs.modbus_server import STUCK_AFTER_S
-from station.outputs.plc_map import decode_control, encode, encode_control
+from station.outputs.plc_exchange import STUCK_AFTER_S
+from station.outputs.plc_map import decode_control, encode, encode_control, with_time
 from station.outputs.plc_rules import Acted, Part, Program, Step
-from station.outputs.plc_state import FaultCode
+from station.outputs.plc_state import FaultCode, heartbeat_at
 from station.records import Evaluation, Failure, Reason, TriggerRef, Verdict
 from station.worker.pairing import CLOCK_TICK_NS, QUIET_WINDOWS, Pairing
 from tests.verdicts import make_verdict
@@ -192,7 +192,8 @@ class World:
         shown = self.handshake
         if self.now_ms - self.beat_ms > STUCK_AFTER_S * 1000:
             shown = handshake.safe(shown, FaultCode.WORKER_STUCK)
-        self.last_words = encode(handshake.view(shown))
+        beat = heartbeat_at(0, self.beat_ms * MS, self.now_ms * MS)
+        self.last_words = with_time(encode(handshake.view(shown)), beat, 0)
         return self.last_words
 
     def turn(self) -> None:

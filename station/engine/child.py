@@ -21,6 +21,8 @@ from station.engine.base import Answer, Engine
 from station.engine.scripted import ScriptedEngine, script_from_environment
 from station.errors import EngineError, StationError
 
+NICE = 5
+"""Priority of a model's computing: below capture and worker, whose few milliseconds the PLC waits for."""
 _RECEIVE_BYTES = 1 << 20
 _PR_SET_PDEATHSIG = 1
 
@@ -60,6 +62,7 @@ def _build(spec: frames.EngineSpec) -> Engine:
         # Imported only here: a station with the scripted engine needs no llama.cpp.
         from station.engine.llama import LlamaEngine  # noqa: PLC0415
 
+        os.nice(NICE)
         return LlamaEngine(manifest=Path(spec.manifest_path), threads=spec.threads, gpu_layers=spec.gpu_layers)
     raise EngineError(f"There is no engine of kind {spec.kind!r}.", "Use llama or scripted (config.yaml, engine.kind).")
 

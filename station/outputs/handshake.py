@@ -82,6 +82,8 @@ class Handshake(Record, frozen=True):
     is_halted: bool = False
     is_safe: bool = True
     """The worker said so, at start and at the end: offline whatever else holds."""
+    has_turned: bool = False
+    """The worker's loop runs, or did."""
     fault: FaultCode = FaultCode.NONE
     """Stays until the PLC clears it; no trigger is taken meanwhile."""
     waiting: tuple[Verdict, ...] = ()
@@ -172,12 +174,7 @@ def mismatched(before: Handshake) -> Handshake:
 
 def beaten(before: Handshake, *, ready: bool, now_ns: int) -> Handshake:
     """Take in one turn of the worker's loop."""
-    after = msgspec.structs.replace(
-        before,
-        state=msgspec.structs.replace(before.state, heartbeat=before.state.heartbeat + 1),
-        is_engine_ready=ready,
-        is_safe=False,
-    )
+    after = msgspec.structs.replace(before, is_engine_ready=ready, is_safe=False, has_turned=True)
     if now_ns - after.plc_beat_ns > PLC_LOST_AFTER_NS:
         after = _step(after, Event.PLC_SILENT)
     return _settled(after)
@@ -345,8 +342,7 @@ def _settled(before: Handshake) -> Handshake:
 
 def _offline_reason(handshake: Handshake) -> OfflineReason:
     if handshake.is_safe:
-        started = handshake.state.heartbeat > 0
-        return OfflineReason.STOPPED_OR_FAULT if started else OfflineReason.BOOTING
+        return OfflineReason.STOPPED_OR_FAULT if handshake.has_turned else OfflineReason.BOOTING
     if handshake.is_halted or handshake.control.set_offline:
         return OfflineReason.SET_OFFLINE_BY_PLC
     if not handshake.is_engine_ready:

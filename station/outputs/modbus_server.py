@@ -1,10 +1,9 @@
 """Output to the PLC: a Modbus TCP server with the blocks of `plc_map` and the handshake between them.
 
-Two threads: the worker's tells verdicts and heartbeats, the server's takes what the PLC writes, so that a trigger is
-acknowledged at once. Each holds one lock for one step of the pure `handshake` and its 64 words; neither waits for a
-PLC, and no read can see half of a verdict. The status block cannot be written from outside. If the worker's loop stops
-calling `heartbeat`, the server shows the safe state by itself after `STUCK_AFTER_S`: a dead worker must not look alive
-because its socket still answers.
+Two threads: the worker's tells verdicts and turns of its loop, the server's takes what the PLC writes, so that a
+trigger is acknowledged at once. They meet in `plc_exchange`; neither waits for a PLC, and no read can see half of a
+verdict. The status block cannot be written from outside. A worker whose loop stands still does not look alive because
+its socket still answers: the heartbeat stands still with it.
 """
 
 import asyncio
@@ -14,8 +13,7 @@ import logging
 import os
 import socket
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 
 from pymodbus.constants import ExcCodes
@@ -26,11 +24,9 @@ from station.errors import OutputError
 from station.outputs import handshake, plc_map
 from station.outputs.handshake import Handshake, Order
 from station.outputs.modbus_guard import GuardedServer
-from station.outputs.plc_state import FaultCode
+from station.outputs.plc_exchange import Exchange
 from station.records import Job, Verdict
 
-STUCK_AFTER_S = 3.0
-"""Without a heartbeat for so long the registers show the safe state: three beats."""
 OPEN_TIMEOUT_S = 5.0
 CLOSE_TIMEOUT_S = 5.0
 ANY_UNIT_ID = 0
@@ -40,102 +36,6 @@ _READ_CODES = {3, _READ_INPUTS}
 _WRITE_CODES = {6, 16, 22, 23}
 
 _log = logging.getLogger(__name__)
-
-
-class _Exchange:
-    """The handshake and the words it shows. Both threads step it, each step under the lock, microseconds long."""
-
-    def __init__(self, start: Handshake, complaints: Complaints) -> None:
-        self.event_fd = -1
-        self._lock = threading.Lock()
-        self._complaints = complaints
-        self._handshake = start
-        self._control = [0] * plc_map.CONTROL_WORDS
-        self._orders: list[Order] = []
-        self._beat_ns = time.monotonic_ns()
-        self._shown: tuple[list[int], list[int]] = ([], [])
-        self._show()
-
-    def open(self) -> None:
-        """Make the descriptor that tells of orders."""
-        self.event_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-
-    def close(self) -> None:
-        """Close the descriptor. May be called twice."""
-        with self._lock:
-            if self.event_fd >= 0:
-                os.close(self.event_fd)
-            self.event_fd = -1
-
-    def step(self, change: Callable[[Handshake], Handshake]) -> None:
-        """Make one step for the worker."""
-        with self._lock:
-            self._handshake = change(self._handshake)
-            self._show()
-
-    def beat(self, *, ready: bool) -> None:
-        """Make the worker's heartbeat; what was withdrawn because it came late does not come back."""
-        with self._lock:
-            now_ns = time.monotonic_ns()
-            if self._is_stuck(now_ns):
-                self._handshake = handshake.safe(self._handshake)
-            self._beat_ns = now_ns
-            self._handshake = handshake.beaten(self._handshake, ready=ready, now_ns=now_ns)
-            self._show()
-
-    def take_orders(self) -> list[Order]:
-        """Return what the PLC ordered since the last call."""
-        with self._lock:
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(self.event_fd)
-            orders, self._orders = self._orders, []
-        return orders
-
-    def words(self) -> list[int]:
-        """Return the 64 words that hold now."""
-        shown, stuck = self._shown
-        return stuck if self._is_stuck(time.monotonic_ns()) else shown
-
-    def write(self, address: int, values: Sequence[int]) -> None:
-        """Take in what the PLC wrote into the control block."""
-        with self._lock:
-            now_ns = time.monotonic_ns()
-            if self._is_stuck(now_ns):
-                self._handshake = handshake.safe(self._handshake)
-            self._control[address : address + len(values)] = values
-            control = plc_map.decode_control(self._control)
-            self._handshake, orders = handshake.written(self._handshake, control, now_ns)
-            self._orders += orders
-            self._show()
-            if orders and self.event_fd >= 0:
-                os.eventfd_write(self.event_fd, 1)
-
-    async def on_request(
-        self,
-        code: int,
-        start: int,
-        address: int,
-        count: int,
-        registers: list[int],
-        values: list[int] | list[bool] | None,
-    ) -> ExcCodes | None:
-        """Bring the registers up to date before pymodbus reads them; take in a write of the control block."""
-        if values is None and code in _READ_CODES | _WRITE_CODES:
-            place = 0 if code == _READ_INPUTS else plc_map.MIRROR - start
-            registers[place : place + plc_map.WORDS] = self.words()
-            return None
-        if code in _WRITE_CODES and address + count <= plc_map.CONTROL_WORDS and values is not None:
-            self.write(address, values)
-            return None
-        self._complaints.say("refused write", f"Modbus: a write of {count} at {address} (function {code}) was refused.")
-        return ExcCodes.ILLEGAL_ADDRESS
-
-    def _is_stuck(self, now_ns: int) -> bool:
-        return now_ns - self._beat_ns > STUCK_AFTER_S * 1e9
-
-    def _show(self) -> None:
-        stuck = handshake.safe(self._handshake, FaultCode.WORKER_STUCK)
-        self._shown = (plc_map.encode(handshake.view(self._handshake)), plc_map.encode(handshake.view(stuck)))
 
 
 class ModbusServerOutput:
@@ -156,7 +56,7 @@ class ModbusServerOutput:
         self.complaints = Complaints(_log)
         """What peers did wrong, by kind; counted in the server's thread."""
         start = Handshake(triggered=triggered, recipe_loaded=plc_map.recipe_number(recipe_sha256))
-        self._exchange = _Exchange(start, self.complaints)
+        self._exchange = Exchange(start)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
@@ -187,11 +87,11 @@ class ModbusServerOutput:
                 f"The Modbus server on {self._host}:{self._port} does not run.",
                 "Restart the worker; see its log above.",
             )
-        self._exchange.step(lambda now: handshake.judged(now, verdict))
+        self._exchange.judged(verdict)
 
     def heartbeat(self, ready: bool, last_seq: int) -> None:  # noqa: ARG002
         """Count one turn of the worker's loop and show whether the station judges. Never blocks."""
-        self._exchange.beat(ready=ready)
+        self._exchange.turn(ready=ready)
 
     def orders(self) -> list[Order]:
         """Return the triggers taken and the commands given since the last call."""
@@ -239,7 +139,9 @@ class ModbusServerOutput:
 
     async def _serve(self, opened: Future[None]) -> None:
         self._loop = asyncio.get_running_loop()
-        server = GuardedServer(_device(self._exchange), (self._host, self._port), self._allow, self.complaints)
+        server = GuardedServer(
+            _device(self._exchange, self.complaints), (self._host, self._port), self._allow, self.complaints
+        )
         try:
             await server.serve_forever(background=True)
         except (RuntimeError, OSError) as error:
@@ -273,11 +175,31 @@ class ModbusServerOutput:
         )
 
 
-def _device(exchange: _Exchange) -> SimDevice:
+def _device(exchange: Exchange, complaints: Complaints) -> SimDevice:
     """Return the device: control block and mirror in the holding registers, status in the input registers; no bits."""
+
+    async def on_request(
+        code: int,
+        start: int,
+        address: int,
+        count: int,
+        registers: list[int],
+        values: list[int] | list[bool] | None,
+    ) -> ExcCodes | None:
+        """Bring the registers up to date before pymodbus reads them; take in a write of the control block."""
+        if values is None and code in _READ_CODES | _WRITE_CODES:
+            place = 0 if code == _READ_INPUTS else plc_map.MIRROR - start
+            registers[place : place + plc_map.WORDS] = exchange.words()
+            return None
+        if code in _WRITE_CODES and address + count <= plc_map.CONTROL_WORDS and values is not None:
+            exchange.write(address, values)
+            return None
+        complaints.say("refused write", f"Modbus: a write of {count} at {address} (function {code}) was refused.")
+        return ExcCodes.ILLEGAL_ADDRESS
+
     no_bits = [SimData(0, datatype=DataType.BITS)]
     control = SimData(0, count=plc_map.CONTROL_WORDS, datatype=DataType.REGISTERS)
     mirror = SimData(plc_map.MIRROR, count=plc_map.WORDS, datatype=DataType.REGISTERS)  # `on_request` refuses writes
     status = [SimData(0, count=plc_map.WORDS, datatype=DataType.REGISTERS, readonly=True)]
     blocks = (no_bits, list(no_bits), [control, mirror], status)
-    return SimDevice(ANY_UNIT_ID, simdata=blocks, action=exchange.on_request)
+    return SimDevice(ANY_UNIT_ID, simdata=blocks, action=on_request)

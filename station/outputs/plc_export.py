@@ -215,7 +215,7 @@ ELSE
         END_IF;
     {RESULT}:
         MayLeave := MayLeave OR (ReadOk AND Status.ImageReceived);
-        IF ReadOk AND Status.ResultsValid AND Whole THEN
+        IF ReadOk AND Status.ResultsValid AND Whole AND Fresh THEN (* else: look again *)
             Accept := Pass;
             Reject := NOT Pass;
             IF IsMine THEN

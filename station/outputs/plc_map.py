@@ -89,7 +89,7 @@ STATUS: tuple[Field, ...] = (
     _bit(1, 8, "Bypassed", "", served=False),
     _bit(1, 9, "PlcHeartbeatLost", "PlcHeartbeat did not change for 3 s"),
     _bit(1, 10, "ClockUnsynced", "", served=False),
-    _word(2, "Heartbeat", "beats", "counts on with each turn of the worker's loop, at least once a second; wraps"),
+    _word(2, "Heartbeat", "beats", "counts on each 200 ms while the worker's loop turns; wraps"),
     _word(3, "PlcHeartbeatEcho", "beats", "PlcHeartbeat, echoed"),
     _word(4, "OfflineReason", "code", "why Online is 0"),
     _word(5, "FaultCode", "code", "what is broken"),
@@ -108,7 +108,7 @@ STATUS: tuple[Field, ...] = (
     _double(19, "NotDecidablePins", "bitmap", "pins 1 to 32 without a decision; 0 with ask: report"),
     _word(21, "ProcessingTime", "ms", "from the complete file to the journal; 65535: that or more"),
     _word(22, "QueueDepth", "jobs", "", served=False),
-    _word(23, "ResultAge", "ms", "", served=False),
+    _word(23, "ResultAge", "ms", "since the verdict of this result; 65535: that or more"),
     _word(24, "RecipeUsed", "hash", "first 2 bytes of the sha256 of the recipe used for this result"),
     _word(25, "RecipeLoaded", "hash", "first 2 bytes of the sha256 of the recipe in use"),
     _double(26, "ConfigChecksum", "hash", "first 4 bytes of the sha256 of the configuration used for this result"),
@@ -151,12 +151,20 @@ CONTROL: tuple[Field, ...] = (
 
 
 def encode(state: PlcState) -> list[int]:
-    """Return the 64 words that show `state`, each 0..65535. Fields not served are 0."""
+    """Return the 64 words that show `state`, each 0..65535; what changes with time alone is 0, see `with_time`."""
     values = _station_values(state) | (_result_values(state.result) if state.result else {})
     words = _packed(STATUS, WORDS, values)
     _put_text(words, _PART_SERIAL, _serial(state))
     words[63] = words[0] ^ 0xFFFF
     return words
+
+
+def with_time(words: Sequence[int], beat: int, result_age_ms: int) -> list[int]:
+    """Return the words with Heartbeat and ResultAge as they are now."""
+    now = list(words)
+    _put(now, _HEARTBEAT, beat)
+    _put(now, _RESULT_AGE, min(result_age_ms, 0xFFFF))
+    return now
 
 
 def decode(words: Sequence[int]) -> dict[str, int]:
@@ -171,7 +179,7 @@ def part_serial(words: Sequence[int]) -> str:
 
 def encode_control(control: Control) -> list[int]:
     """Return the 32 words that the PLC writes."""
-    values = {field.name: getattr(control, _snake(field.name)) for field in CONTROL if field.type is not Type.TEXT}
+    values = {field.name: getattr(control, name) for name, field in _CONTROL_OF.items()}
     words = _packed(CONTROL, CONTROL_WORDS, values)
     _put_text(words, _SERIAL, control.serial)
     return words
@@ -180,9 +188,8 @@ def encode_control(control: Control) -> list[int]:
 def decode_control(words: Sequence[int]) -> Control:
     """Return what the PLC wants, from the 32 words as they are now."""
     values: dict[str, Any] = {
-        _snake(field.name): bool(_get(words, field)) if field.type is Type.BIT else _get(words, field)
-        for field in CONTROL
-        if field.type is not Type.TEXT
+        name: bool(_get(words, field)) if field.type is Type.BIT else _get(words, field)
+        for name, field in _CONTROL_OF.items()
     }
     return Control(**values, serial=_get_text(words, _SERIAL))
 
@@ -213,8 +220,11 @@ def _get_text(words: Sequence[int], field: Field) -> str:
     return "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in text)
 
 
-_PART_SERIAL = next(field for field in STATUS if field.name == "PartSerial")
+_STATUS_OF = {field.name: field for field in STATUS}
+_PART_SERIAL, _HEARTBEAT, _RESULT_AGE = (_STATUS_OF[name] for name in ("PartSerial", "Heartbeat", "ResultAge"))
 _SERIAL = next(field for field in CONTROL if field.name == "Serial")
+_CONTROL_OF = {_snake(field.name): field for field in CONTROL if field.type is not Type.TEXT}
+"""Field of `Control` -> its place."""
 
 
 def _serial(state: PlcState) -> str:
@@ -265,7 +275,6 @@ def _station_values(state: PlcState) -> dict[str, int]:
         "Fault": state.fault is not FaultCode.NONE,
         "Warning": not signals.is_paired,
         "WarningCode": 0 if signals.is_paired else UNPAIRED,
-        "Heartbeat": state.heartbeat,
         "OfflineReason": state.offline_reason,
         "FaultCode": state.fault,
         "AcquisitionId": acquisition_id,

@@ -13,14 +13,20 @@ import msgspec
 
 from station.outputs import plc_map
 from station.outputs.plc_control import Control
-from station.outputs.plc_state import FaultCode
+from station.outputs.plc_state import BEAT_MS, FaultCode
 from station.records import Record
 
-HEARTBEAT_TIMEOUT_MS = 600
-"""The station's heartbeat must change within this time; it does each 100 ms."""
+HEARTBEAT_TIMEOUT_MS = 2 * BEAT_MS
+"""The station's heartbeat must change within this time. A worker's loop that stops is so seen within three beats: one
+that its last turn vouched for, and these two."""
 PLC_BEAT_MS = 200
 LATE_IN_A_ROW = 3
 """So many parts without an answer of their own, and the line stops."""
+TORN_WORD = "StatusComplement is not register 0 inverted"
+TORN_BLOCK = "InspectionIdTail is not InspectionId"
+STANDS_STILL = "Heartbeat stands still"
+LOOK_AGAIN = {TORN_WORD, TORN_BLOCK, STANDS_STILL}
+"""What may be gone at the next scan, if the window lasts so long."""
 
 
 CLEARED_FAULTS = (FaultCode.IMAGE_TRIGGER_MISMATCH, FaultCode.RESULT_BUFFER_OVERRUN)
@@ -119,9 +125,9 @@ def scan(program: Program, words: Sequence[int] | None, part: Part | None, now_m
 def why_no_pass(program: Program, shown: dict[str, int], now_ms: int) -> str:
     """Return what is missing for a pass of the part in place; empty: it passes. The acceptance rule."""
     conditions = {
-        "StatusComplement is not register 0 inverted": shown["StatusComplement"] == 0xFFFF ^ _word0(shown),
-        "InspectionIdTail is not InspectionId": shown["InspectionIdTail"] == shown["InspectionId"],
-        "Heartbeat stands still": now_ms - program.beat_ms < HEARTBEAT_TIMEOUT_MS,
+        TORN_WORD: shown["StatusComplement"] == 0xFFFF ^ _word0(shown),
+        TORN_BLOCK: shown["InspectionIdTail"] == shown["InspectionId"],
+        STANDS_STILL: now_ms - program.beat_ms < HEARTBEAT_TIMEOUT_MS,
         "Online is 0": shown["Online"],
         "ResultsValid is 0": shown["ResultsValid"],
         "the trigger was not acknowledged": program.has_acked,
@@ -207,8 +213,8 @@ def _result(program: Program, shown: dict[str, int], now_ms: int) -> Scan:
     if not shown["ResultsValid"]:
         return Scan(program)
     why = why_no_pass(program, shown, now_ms)
-    if why in {"StatusComplement is not register 0 inverted", "InspectionIdTail is not InspectionId"}:
-        return Scan(program)  # a torn read: look again
+    if why in LOOK_AGAIN:
+        return Scan(program)
     acked = _with(program, results_ack=True)
     if why and shown["TriggerId"] != program.control.trigger_id:  # of another part: taken, not used
         return _late(program, why)

@@ -4,7 +4,7 @@ Rules, in words:
 * Only a completed OK verdict shown while the station is online is a pass. Every other verdict is shown as NG too.
 * An OK that was withdrawn (station offline, safe state) is gone. It never comes back by going online again.
 * The inspection id is the verdict's `seq`, so that the PLC's number finds the verdict in the journal.
-* The heartbeat counts only when the worker's loop calls; nothing else may move it.
+* The heartbeat goes on only while the worker's loop turns; nothing else may move it.
 """
 
 import enum
@@ -12,6 +12,12 @@ import enum
 import msgspec
 
 from station.records import Evaluation, Reason, Record, ResultState, Verdict
+
+BEAT_MS = 200
+"""The heartbeat counts on so often."""
+VOUCHED_MS = 200
+"""A turn of the worker's loop lets the heartbeat go on for so long. The loop turns each 100 ms, later when the disk or
+the machine is slow for a moment: the PLC need not see that."""
 
 
 class OfflineReason(enum.IntEnum):
@@ -84,8 +90,6 @@ class PlcState(Record, frozen=True):
 
     offline_reason: OfflineReason = OfflineReason.BOOTING
     station_fault: FaultCode = FaultCode.NONE
-    heartbeat: int = 0
-    """Calls of the worker's loop."""
     result: Verdict | None = None
     """The result shown; None: none yet, or withdrawn."""
     inspection_id: int = 0
@@ -139,10 +143,15 @@ def shown(state: PlcState, verdict: Verdict) -> PlcState:
     return result if state.online else without_pass(result)
 
 
-def after_heartbeat(state: PlcState, *, ready: bool) -> PlcState:
-    """Return the state one beat later; going offline withdraws an OK."""
-    beaten = msgspec.structs.replace(state, heartbeat=state.heartbeat + 1, station_fault=FaultCode.NONE)
-    return with_offline_reason(beaten, OfflineReason.NONE if ready else OfflineReason.MODEL_LOADING)
+def after_turn(state: PlcState, *, ready: bool) -> PlcState:
+    """Return the state after a turn of the worker's loop; going offline withdraws an OK."""
+    turned = msgspec.structs.replace(state, station_fault=FaultCode.NONE)
+    return with_offline_reason(turned, OfflineReason.NONE if ready else OfflineReason.MODEL_LOADING)
+
+
+def heartbeat_at(started_ns: int, turned_ns: int, now_ns: int) -> int:
+    """Return the heartbeat of a worker whose loop turned last at `turned_ns`; 0 until `BEAT_MS` after its start."""
+    return (min(now_ns, turned_ns + VOUCHED_MS * 1_000_000) - started_ns) // (BEAT_MS * 1_000_000)
 
 
 def with_offline_reason(state: PlcState, reason: OfflineReason) -> PlcState:
@@ -152,7 +161,7 @@ def with_offline_reason(state: PlcState, reason: OfflineReason) -> PlcState:
 
 
 def safe(state: PlcState, fault: FaultCode = FaultCode.NONE) -> PlcState:
-    """Return the state with nothing valid: offline, no result. Heartbeat, id, toggle and counts stay."""
+    """Return the state with nothing valid: offline, no result. Id, toggle and counts stay."""
     return msgspec.structs.replace(
         state, offline_reason=OfflineReason.STOPPED_OR_FAULT, station_fault=fault, result=None
     )

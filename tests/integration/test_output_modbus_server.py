@@ -3,15 +3,15 @@
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from pymodbus.client import ModbusTcpClient
 
 from station.errors import OutputError
-from station.outputs import modbus_server, plc_map
+from station.outputs import plc_exchange, plc_map
 from station.outputs.modbus_server import ModbusServerOutput
-from station.outputs.plc_state import FaultCode, OfflineReason
+from station.outputs.plc_state import BEAT_MS, VOUCHED_MS, FaultCode, OfflineReason
 from station.records import Evaluation, Verdict
 from tests.ports import free_port
 from tests.verdicts import make_job, make_verdict
@@ -47,6 +47,11 @@ def words_of(plc: ModbusTcpClient, device_id: int = 1) -> list[int]:
     return list(answer.registers)
 
 
+def timeless(words: Sequence[int]) -> list[int]:
+    """Return the block without what changes with time alone."""
+    return plc_map.with_time(words, 0, 0)
+
+
 def shown(plc: ModbusTcpClient) -> dict[str, int]:
     return plc_map.decode(words_of(plc))
 
@@ -66,15 +71,15 @@ def test_a_verdict_is_readable_as_soon_as_send_returns(output: ModbusServerOutpu
 
 def test_any_unit_id_and_the_holding_registers_show_the_same(output: ModbusServerOutput, plc: ModbusTcpClient) -> None:
     output.send(make_verdict(3, Evaluation.NOT_OK), JOB)
-    expected = words_of(plc)
-    assert [words_of(plc, device_id) for device_id in (0, 1, 17, 255)] == [expected] * 4
+    expected = timeless(words_of(plc))
+    assert [timeless(words_of(plc, device_id)) for device_id in (0, 1, 17, 255)] == [expected] * 4
     mirror = plc.read_holding_registers(plc_map.MIRROR, count=plc_map.WORDS, device_id=255)
-    assert mirror.registers == expected
+    assert timeless(mirror.registers) == expected
 
 
 def test_the_status_cannot_be_written(output: ModbusServerOutput, plc: ModbusTcpClient) -> None:
     output.send(make_verdict(1, Evaluation.NOT_OK), JOB)
-    before = words_of(plc)
+    before = timeless(words_of(plc))
     first = plc_map.MIRROR
     answers = [
         plc.write_register(first, 0x00FF),
@@ -86,8 +91,8 @@ def test_the_status_cannot_be_written(output: ModbusServerOutput, plc: ModbusTcp
         plc.write_coils(0, [True] * 16),
     ]
     assert all(answer.isError() for answer in answers), answers
-    assert words_of(plc) == before
-    assert plc.read_holding_registers(first, count=64).registers == before
+    assert timeless(words_of(plc)) == before
+    assert timeless(plc.read_holding_registers(first, count=64).registers) == before
     assert output.complaints.counts["refused write"] > 0
 
 
@@ -100,24 +105,32 @@ def test_reading_beyond_the_block_is_refused(plc: ModbusTcpClient) -> None:
     assert plc.read_discrete_inputs(0).isError()
 
 
-def test_heartbeat_counts_only_with_the_worker(output: ModbusServerOutput, plc: ModbusTcpClient) -> None:
-    beats = []
-    for _ in range(3):
+def test_the_heartbeat_goes_on_only_while_the_worker_turns(output: ModbusServerOutput, plc: ModbusTcpClient) -> None:
+    def beat() -> int:
+        return shown(plc)["Heartbeat"]
+
+    def turn(until: int) -> bool:
         output.heartbeat(ready=True, last_seq=0)
-        beats.append([shown(plc)["Heartbeat"] for _ in range(3)])
-    assert beats == [[1] * 3, [2] * 3, [3] * 3]
+        return beat() >= until
+
+    wait_until(lambda: turn(until=2))
+    time.sleep((VOUCHED_MS + BEAT_MS) / 1000)  # what may still come
+    last = beat()
+    time.sleep(2 * BEAT_MS / 1000)
+    assert beat() == last
+    wait_until(lambda: turn(until=last + 1))
 
 
 def test_a_worker_that_stops_beating_is_shown_as_stuck(
     output: ModbusServerOutput, plc: ModbusTcpClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(modbus_server, "STUCK_AFTER_S", 0.3)
+    monkeypatch.setattr(plc_exchange, "STUCK_AFTER_S", 0.3)
     output.heartbeat(ready=True, last_seq=0)
     output.send(make_verdict(1), JOB)
     assert shown(plc)["OK"] == 1
     wait_until(lambda: shown(plc)["Fault"])
     block = shown(plc)
-    assert (block["Online"], block["ResultsValid"], block["OK"], block["Heartbeat"]) == (0, 0, 0, 1)
+    assert (block["Online"], block["ResultsValid"], block["OK"]) == (0, 0, 0)
     assert block["FaultCode"] == FaultCode.WORKER_STUCK
     output.heartbeat(ready=True, last_seq=1)
     assert shown(plc)["Online"] == 1

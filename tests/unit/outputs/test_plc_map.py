@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from station.outputs import plc_document
-from station.outputs.plc_map import STATUS, WORDS, Type, decode, encode
-from station.outputs.plc_state import OfflineReason, PlcState, after_heartbeat, after_verdict, is_pass, safe
+from station.outputs.plc_map import STATUS, WORDS, Type, decode, encode, with_time
+from station.outputs.plc_state import OfflineReason, PlcState, after_turn, after_verdict, is_pass, safe
 from station.records import Evaluation, Reason, ResultState, Timing, Verdict
 from tests.verdicts import make_region, make_verdict
 
 DOCS = Path(__file__).parents[3] / "docs"
-ONLINE = after_heartbeat(PlcState(), ready=True)
+ONLINE = after_turn(PlcState(), ready=True)
 
 verdicts = st.builds(
     make_verdict,
@@ -34,7 +34,7 @@ def after(steps: list[Verdict | bool | None]) -> PlcState:
         if isinstance(step, Verdict):
             state = after_verdict(state, step)
         else:
-            state = safe(state) if step is None else after_heartbeat(state, ready=step)
+            state = safe(state) if step is None else after_turn(state, ready=step)
     return state
 
 
@@ -75,7 +75,7 @@ def test_ok_is_set_only_for_a_shown_pass_and_exactly_one_of_ok_and_ng_with_a_val
 
 def test_until_the_first_verdict_only_the_station_shows() -> None:
     shown = {name: value for name, value in decode(encode(ONLINE)).items() if value}
-    assert set(shown) == {"Online", "Warning", "WarningCode", "Heartbeat", "FreeResultBuffers", "StatusComplement"}
+    assert set(shown) == {"Online", "Warning", "WarningCode", "FreeResultBuffers", "StatusComplement"}
 
 
 def test_all_zero_words_are_no_pass() -> None:
@@ -153,9 +153,17 @@ def test_reserved_fields_are_zero() -> None:
 
 
 def test_busy_while_the_model_loads() -> None:
-    shown = decode(encode(after_heartbeat(PlcState(), ready=False)))
+    shown = decode(encode(after_turn(PlcState(), ready=False)))
     assert (shown["SystemBusy"], shown["Online"], shown["OfflineReason"]) == (1, 0, OfflineReason.MODEL_LOADING)
 
 
 def test_the_document_equals_the_table() -> None:
     assert (DOCS / "plc-map.md").read_text() == plc_document.markdown()
+
+
+def test_what_changes_with_time_alone_is_put_in_last() -> None:
+    words = encode(after_verdict(ONLINE, make_verdict(1)))
+    shown = decode(with_time(words, 70_000, 1_234))
+    assert (shown["Heartbeat"], shown["ResultAge"]) == (70_000 - 65_536, 1_234)
+    assert decode(with_time(words, 1, 99_999))["ResultAge"] == 0xFFFF
+    assert {**shown, "Heartbeat": 0, "ResultAge": 0} == decode(words)
