@@ -1,8 +1,8 @@
 """The engine's process: `python -m station.engine.child SOCKET_FD PARENT_PID`, started by the worker only.
 
 In: frames of `station.engine.frames` on a socket that was inherited; out: frames on the same socket. One thread. It
-gets pixels, never files of a camera. An EngineError is told to the worker; anything unexpected ends the process
-(exit code not 0) and the worker starts a fresh one. It ends when the worker ends, however that happens.
+gets pixels, never files of a camera, and has no network. An EngineError is told to the worker; anything unexpected ends
+the process (exit code not 0) and the worker starts a fresh one. It ends when the worker ends, however that happens.
 """
 
 import ctypes
@@ -18,6 +18,7 @@ from pathlib import Path
 from station import failpoints
 from station.engine import frames
 from station.engine.base import Answer, Engine
+from station.engine.no_network import give_up_network
 from station.engine.scripted import ScriptedEngine, script_from_environment
 from station.errors import EngineError, StationError
 
@@ -39,6 +40,7 @@ def main(socket_fd: int, parent_pid: int) -> int:
         if not isinstance(load, frames.Load):
             return 0
         try:
+            give_up_network()  # before any model file is opened
             engine = _build(load.spec)
             engine.prepare(load.question)
         except StationError as error:

@@ -236,3 +236,12 @@ time.sleep(60)
         child = psutil.Process(int(worker.stdout.readline()))
         worker.kill()
         wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_the_child_has_no_network_and_starts_no_debugger(host: EngineHost) -> None:
+    _start(host)
+    _poll_until(host, lambda: host.is_ready)
+    for status in Path(f"/proc/{host.pid}/task").glob("*/status"):
+        fields = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
+        assert (fields["Seccomp"].strip(), fields["NoNewPrivs"].strip()) == ("2", "1"), status
+    assert b"GGML_NO_BACKTRACE=1" in Path(f"/proc/{host.pid}/environ").read_bytes().split(b"\0")

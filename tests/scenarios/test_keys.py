@@ -16,6 +16,10 @@ import pytest
 import zmq
 
 from station import messages
+from station.check import check
+from station.finding import Level
+from station.key_files import Group
+from station.make_keys import make_keys
 from station.records import Verdict
 from station.watch import Watch
 from station.wiring import watch
@@ -39,19 +43,14 @@ def write_open_config(folder: Path) -> Path:
     return path
 
 
-def make_keys(config: Path, *arguments: str) -> str:
-    done = station(["keys", *arguments, "--config", config])
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """An open station with keys; `dashboard` may subscribe, `camera` may send jobs."""
     config = write_open_config(tmp_path)
-    make_keys(config)
-    make_keys(config, "dashboard", "--out", str(tmp_path / "dashboard"))
-    make_keys(config, "camera", "--group", "captures", "--out", str(tmp_path / "camera"))
+    keys = tmp_path / "keys"
+    make_keys(keys, None, Group.SUBSCRIBERS, None)
+    make_keys(keys, "dashboard", Group.SUBSCRIBERS, tmp_path / "dashboard")
+    make_keys(keys, "camera", Group.CAPTURES, tmp_path / "camera")
     return config
 
 
@@ -131,6 +130,7 @@ def next_name(stream: Watch) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(120)  # a thousand connections
 @pytest.mark.usefixtures("_many_files")
 def test_only_who_is_on_the_list_gets_verdicts(config: Path, context: zmq.Context[Socket]) -> None:
     folder = config.parent
@@ -166,7 +166,7 @@ def test_secret_keys_are_readable_by_their_user_only(config: Path) -> None:
 def test_keys_are_never_overwritten(config: Path) -> None:
     files = sorted(config.parent.rglob("*.key*"))
     before = {path: path.read_bytes() for path in files}
-    assert "the station's keys are there" in make_keys(config)
+    assert "the station's keys are there" in station(["keys", "--config", config]).stdout
     refused = station(["keys", "dashboard", "--config", config, "--out", config.parent / "other"])
     assert (refused.returncode, "has a key already" in refused.stderr) == (2, True)
     refused = station(["keys", "another", "--config", config, "--out", config.parent / "dashboard"])
@@ -191,4 +191,6 @@ def test_a_worker_without_keys_or_list_does_not_start(config: Path, spoil: Any, 
     refused = station(["worker", "--config", config])
     assert refused.returncode == 2
     assert said in refused.stderr
-    assert said in " ".join(station(["check", "--config", config]).stdout.split())
+    (finding,) = (finding for finding in check(config) if finding.what == "keys")
+    assert finding.level is Level.FAIL
+    assert said in f"{finding.found} {finding.to_do}"
