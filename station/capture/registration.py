@@ -23,6 +23,8 @@ MIN_PART_SCORE = 0.45
 FLAT_LEVELS = 2.0
 """Deviation in grey levels below which a patch has no structure to look for."""
 FIT_ROUNDS = 5
+FIT_DONE_PX = 0.001
+"""A fit that moves no fiducial by more is done before the last round."""
 OUTLIER_PX = 1.0
 """A fiducial this far off the others counts half in the fit; farther, less and less."""
 
@@ -127,7 +129,7 @@ def _look(frame: Grey, fiducial: _Fiducial, matrix: Matrix, room_px: int) -> tup
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    if float(patch.std()) < FLAT_LEVELS:
+    if float(cv2.meanStdDev(patch)[1][0, 0]) < FLAT_LEVELS:
         return 0.0, 0.0, 0.0
     scores = np.asarray(cv2.matchTemplate(patch, fiducial.pixels, cv2.TM_CCOEFF_NORMED), np.float32)
     _, best, _, (column, row) = cv2.minMaxLoc(scores)
@@ -148,9 +150,13 @@ def _peak_offset(line: NDArray[np.float32], peak: int) -> float:
 def _fit(sources: Points, targets: Points, weights: NDArray[np.float64]) -> Matrix:
     """Return the similarity with the least squares sources -> targets; places far off the others lose weight."""
     matrix = _weighted_fit(sources, targets, weights)
+    places = moved(matrix, sources)
     for _ in range(FIT_ROUNDS):
-        distances = np.linalg.norm(moved(matrix, sources) - targets, axis=1)
-        matrix = _weighted_fit(sources, targets, weights / (1 + (distances / OUTLIER_PX) ** 2))
+        squares = np.square(places - targets).sum(axis=1)
+        matrix = _weighted_fit(sources, targets, weights / (1 + squares / OUTLIER_PX**2))
+        before, places = places, moved(matrix, sources)
+        if np.abs(places - before).max() < FIT_DONE_PX:
+            break
     return matrix
 
 

@@ -1,12 +1,14 @@
 """The coarse search: where in the frame is the part as a whole, to about the width of a shrunk pixel.
 
-The part's picture, turned and scaled in steps, is compared with the shrunk frame everywhere by normalised correlation.
-The part as a whole is taken and not its features, because a field of equal pins fits itself at every pitch.
-Spectra of the turned pictures are made once for a recipe, that of the frame once for a search. Pure but for OpenCV.
+The part's picture, turned in steps and then scaled, is compared with the shrunk frame everywhere by normalised
+correlation. The part as a whole is taken and not its features, because a field of equal pins fits itself at every
+pitch. Spectra of the turned pictures are made once for a recipe, that of the frame once for a search. Pure but for
+OpenCV.
 """
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -58,19 +60,35 @@ class PartSearch:
         self._centre = (part.x + (part.width - 1) / 2, part.y + (part.height - 1) / 2)
         self._size = (golden.shape[1] // self.factor, golden.shape[0] // self.factor)
         self._spectrum_size = (cv2.getOptimalDFTSize(self._size[0]), cv2.getOptimalDFTSize(self._size[1]))
-        self._poses = list(itertools.product(_rotations(limits.max_rotation_deg), _scales(limits.max_scale_change)))
+        rotations, scales = _rotations(limits.max_rotation_deg), _scales(limits.max_scale_change)
+        self._poses = list(itertools.product(rotations, scales))
+        self._first = range(len(scales) // 2, len(self._poses), len(scales))
+        """All rotations at the middle scale; then only the other scales of the best one and its neighbours."""
+        self._beside = {
+            pose: [
+                other
+                for other in range(max(0, at - 1) * len(scales), min(len(rotations), at + 2) * len(scales))
+                if other not in self._first
+            ]
+            for at, pose in enumerate(self._first)
+        }
         self._spectra = [self._spectrum_of_part(golden, rotation, scale) for rotation, scale in self._poses]
 
     def find(self, small: Grey) -> Place:
         """Return the best place in the frame made smaller by `factor`. A frame without structure scores 0."""
         spectrum = self._spectrum(small.astype(np.float32))
-        norm = self._norms(small)
+        norms = self._norms(small)
+        best = self._best_among(self._first, spectrum, norms)
+        score, pose, corner = max(best, self._best_among(self._beside[best[1]], spectrum, norms))
+        return Place(self._matrix(pose, corner), score)
+
+    def _best_among(self, poses: Sequence[int], frame: Spectrum, norms: Spectrum) -> tuple[float, int, tuple[int, int]]:
+        """Return (score, pose, corner) of the best of these poses."""
         best = (-1.0, 0, (0, 0))
-        for index, part in enumerate(self._spectra):
-            score, place = self._best_of(spectrum, part, norm)
-            best = max(best, (score, index, place))
-        score, index, place = best
-        return Place(self._matrix(index, place), score)
+        for pose in poses:
+            score, corner = self._best_of(frame, self._spectra[pose], norms)
+            best = max(best, (score, pose, corner))
+        return best
 
     def _best_of(self, frame: Spectrum, part: Spectrum, norms: Spectrum) -> tuple[float, tuple[int, int]]:
         """Return the highest correlation of one turned part, and the window's corner (x, y)."""
