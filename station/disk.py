@@ -32,6 +32,19 @@ class DiskRoom:
         return self._problem
 
 
+def free_share(folder: Path) -> float:
+    """Return the share of the disk of `folder` that is free, 0 to 1: of its room or of its files, whichever is less.
+
+    0 if it cannot be asked.
+    """
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return 0
+    counted = ((found.f_bavail, found.f_blocks), (found.f_favail, found.f_files))
+    return min((free / total for free, total in counted if total), default=0)
+
+
 def problem_of(folder: Path) -> str:
     """Return why nothing more should be put on the disk of `folder`, empty if all is well."""
     try:

@@ -55,7 +55,9 @@ class Report(Record):
     archived: int
     quarantined: int
     taken_away: int
-    """Judged pictures that a person has taken out of archive or quarantine."""
+    """Judged pictures that a person has taken out of archive or quarantine, or retention has deleted."""
+    by_retention: int
+    """Those of them that retention has deleted."""
     epochs: int
     hashed: bool
     rules: tuple[Checked, ...]
@@ -63,7 +65,8 @@ class Report(Record):
 
 def fsck(settings: Settings, hashed: bool = False) -> Report:
     """Return the report; `hashed`: read every picture and compare its hash. Raises JournalError, ConfigurationError."""
-    facts = _Stores(settings, hashed).facts()
+    stores = _Stores(settings, hashed)
+    facts = stores.facts()
     rules = tuple(
         Checked(name=rule.name, says=rule.says, broken=len(found), found=tuple(found[:SHOWN]))
         for rule in INVARIANTS
@@ -78,6 +81,7 @@ def fsck(settings: Settings, hashed: bool = False) -> Report:
         archived=len(facts.archive),
         quarantined=len(facts.quarantine),
         taken_away=len(facts.taken_away),
+        by_retention=len(facts.taken_away & stores.removed),
         epochs=len(facts.epochs),
         hashed=hashed,
         rules=rules,
@@ -93,6 +97,7 @@ class _Stores:
 
     def __post_init__(self) -> None:
         self._strays: list[str] = []
+        self.removed: frozenset[str] = frozenset()
 
     def facts(self) -> Facts:
         journal = self._journal()
@@ -105,6 +110,7 @@ class _Stores:
         for job_id in (archive.keys() | quarantine.keys()) - verdicts.keys():
             if journal and (verdict := journal.of_job(job_id)):
                 verdicts[job_id] = _judged(verdict)
+        self.removed = journal.removed() if journal else frozenset()
         missing = verdicts.keys() - spool.keys() - archive.keys() - quarantine.keys()
         return Facts(
             now_utc=datetime.now(UTC),
@@ -137,6 +143,8 @@ class _Stores:
         return any(_visible(self.settings.capture.spool / job_id))
 
     def _is_taken_away(self, job_id: str, verdict: Judged) -> bool:
+        if job_id in self.removed:
+            return True
         if verdict.reason in IN_QUARANTINE:
             return not (self.settings.capture.quarantine / job_id).exists()
         return not (self.settings.outputs.archive.folder / captured_at(job_id).date().isoformat()).exists()

@@ -69,6 +69,12 @@ class JournalReader:
         """Return the number of every start of the worker, ascending."""
         return tuple(int(row[0]) for row in self._rows("SELECT epoch FROM epoch ORDER BY epoch", ()))
 
+    def removed(self) -> frozenset[str]:
+        """Return the jobs whose pictures retention has deleted, or is about to."""
+        if not self._rows("SELECT 1 FROM sqlite_schema WHERE name = 'removal'", ()):
+            return frozenset()  # of an earlier release; the worker brings it up to date
+        return frozenset(row[0] for row in self._rows("SELECT job_id FROM removal", ()))
+
     def problems(self) -> tuple[str, ...]:
         """Return what the database says against itself: damage, a guard that is gone, a row that was changed."""
         found = [str(row[0]) for row in self._rows("PRAGMA integrity_check", ()) if row[0] != "ok"]

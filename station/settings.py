@@ -165,6 +165,11 @@ class ArchiveSettings(Section):
 
     enabled: bool = True
     folder: Path = Path("run/station/archive")
+    keep_ok_days: int = Field(default=0, ge=0, le=3650)
+    """0: until room is needed."""
+    keep_other_days: int = Field(default=0, ge=0, le=3650)
+    """0: for ever."""
+    free_percent: int = Field(default=15, ge=0, le=90)
 
 
 class OutputsSettings(Section):

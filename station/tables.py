@@ -72,7 +72,7 @@ def print_report(report: Report) -> None:
     out.print(
         f"{report.accepted} pictures accepted: {report.open} open, {report.judged} judged"
         f"{f' ({counts})' if counts else ''}; {report.archived} in the archive, {report.quarantined} in quarantine,"
-        f" {report.taken_away} taken away; {report.epochs} starts of the worker.",
+        f" {report.taken_away} taken away ({report.by_retention} by retention); {report.epochs} starts of the worker.",
         markup=False,
     )
     for rule in report.rules:

@@ -20,7 +20,7 @@ from station.journal_reader import JournalReader
 from station.judge import judge
 from station.key_files import station_keys
 from station.manifest import load_manifest
-from station.outputs.archive import ArchiveOutput
+from station.outputs.archive import ArchiveOutput, day_of
 from station.outputs.base import Output
 from station.outputs.modbus_client import ModbusClientOutput, Target
 from station.outputs.modbus_server import ModbusServerOutput
@@ -35,6 +35,7 @@ from station.worker.engine_host import EngineHost
 from station.worker.journal import Journal
 from station.worker.pairing import REMEMBERED_PICTURES
 from station.worker.queue import JobQueue
+from station.worker.retention import Folders, RetentionOutput, Rules
 from station.worker.service import WorkerService
 from station.worker.triggers import Triggers
 
@@ -161,7 +162,15 @@ def _outputs(settings: Settings, recipe: Recipe, context: Context, journal: Jour
         )
     if archive.enabled:
         outputs.append(ArchiveOutput(archive.folder, recipe))
+    outputs.append(_retention(settings, journal))
     return outputs
+
+
+def _retention(settings: Settings, journal: Journal) -> RetentionOutput:
+    archive = settings.outputs.archive
+    rules = Rules(archive.keep_ok_days, archive.keep_other_days, archive.free_percent)
+    folders = Folders(archive.folder, settings.capture.spool, lambda job_id: archive.folder / day_of(job_id) / job_id)
+    return RetentionOutput(journal, rules, folders)
 
 
 def _triggers(settings: Settings, recipe: Recipe, outputs: list[Output]) -> Triggers | None:

@@ -7,51 +7,40 @@ returned survives a power cut. On failure JournalError; the job stays unacknowle
 
 import fcntl
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import msgspec
 
 from station import failpoints, verdict_json
 from station.errors import JournalError
-from station.records import Reason, Verdict
+from station.records import Evaluation, Reason, Verdict
+from station.worker.journal_schema import KEEP_ASIDE, bring_up_to_date
 
 MAX_VERDICTS_READ = 1000
 """Most verdicts that `verdicts_since` returns at once: reading must not hold up the worker's loop."""
-SCHEMA_VERSION = 1
-"""PRAGMA user_version; +1 whenever `_SCHEMA` changes."""
+MAX_TICKS = 600_000
+"""Ticks that are kept; more than the longest time that pictures can be kept for."""
 
-_SCHEMA = f"""
-CREATE TABLE epoch (
-    epoch INTEGER PRIMARY KEY,
-    started_utc TEXT NOT NULL
-);
-CREATE TABLE verdict (
-    job_id TEXT PRIMARY KEY NOT NULL,
-    epoch INTEGER NOT NULL REFERENCES epoch (epoch),
-    seq INTEGER NOT NULL,
-    evaluation TEXT NOT NULL,
-    result_state TEXT NOT NULL,
-    recipe TEXT NOT NULL,
-    image_name TEXT NOT NULL,
-    part_id TEXT,
-    created_utc TEXT NOT NULL,
-    json BLOB NOT NULL,
-    UNIQUE (epoch, seq)
-);
-CREATE INDEX verdict_by_image ON verdict (image_name);
-CREATE INDEX verdict_by_part ON verdict (part_id) WHERE part_id IS NOT NULL;
-CREATE TRIGGER verdict_is_never_changed BEFORE UPDATE ON verdict
-    BEGIN SELECT RAISE(ABORT, 'a verdict is never changed'); END;
-CREATE TRIGGER verdict_is_never_deleted BEFORE DELETE ON verdict
-    BEGIN SELECT RAISE(ABORT, 'a verdict is never deleted'); END;
-PRAGMA user_version = {SCHEMA_VERSION};
-"""
 
-_KEEP_ASIDE = "Move it aside with its -wal and -shm files and start again: a new journal is made; keep the old one."
+class Place(NamedTuple):
+    """Where a verdict stands in the journal; compares as time does."""
+
+    epoch: int
+    seq: int
+
+
+class Kept(NamedTuple):
+    """A judged job, as retention looks at it."""
+
+    place: Place
+    job_id: str
+    is_ok: bool
+    is_removed: bool
+    """Its pictures were deleted by retention, or are about to be."""
 
 
 class Journal:
@@ -126,6 +115,55 @@ class Journal:
             )
             return [row[0] for row in rows]
 
+    def tick(self) -> None:
+        """Note that the worker has run for one more tick; the wall clock has no part in it. Raises JournalError."""
+        with self._errors_mapped("given a tick"), self._transaction() as connection:
+            (last,) = connection.execute("SELECT coalesce(max(tick), 0) FROM running").fetchone()
+            connection.execute("INSERT INTO running VALUES (?, ?, ?)", (last + 1, self.epoch, self.last_seq))
+            connection.execute("DELETE FROM running WHERE tick <= ?", (last + 1 - MAX_TICKS,))
+
+    def before_ticks(self, ticks: int) -> Place | None:
+        """Return the last place whose verdict is at least so many ticks old; None: none is. Raises JournalError."""
+        question = "SELECT epoch, seq FROM running WHERE tick = (SELECT max(tick) FROM running) - ?"
+        return self._place(question, ticks)
+
+    def before_newest(self, verdicts: int) -> Place | None:
+        """Return the last place that has at least so many verdicts after it; None: none has. Raises JournalError."""
+        return self._place("SELECT epoch, seq FROM verdict ORDER BY epoch DESC, seq DESC LIMIT 1 OFFSET ?", verdicts)
+
+    def kept_after(self, place: Place, limit: int) -> list[Kept]:
+        """Return at most `limit` jobs after a place, oldest first. Raises JournalError."""
+        with self._errors_mapped("read"):
+            rows = self._open_connection.execute(
+                "SELECT epoch, seq, job_id, evaluation = ?, removal.job_id IS NOT NULL"
+                " FROM verdict LEFT JOIN removal USING (job_id)"
+                " WHERE (epoch, seq) > (?, ?) ORDER BY epoch, seq LIMIT ?",
+                (Evaluation.OK.value, *place, limit),
+            )
+            return [Kept(Place(*row[:2]), row[2], bool(row[3]), bool(row[4])) for row in rows]
+
+    def begin_removal(self, job_ids: Sequence[str]) -> None:
+        """Note that the pictures of these judged jobs are about to be deleted. Raises JournalError."""
+        now_utc = datetime.now(UTC).isoformat(timespec="milliseconds")
+        with self._errors_mapped("given a removal"), self._transaction() as connection:
+            connection.executemany("INSERT INTO removal VALUES (?, ?, 0)", [(job_id, now_utc) for job_id in job_ids])
+
+    def end_removal(self, job_ids: Sequence[str]) -> None:
+        """Note that they are deleted. Raises JournalError."""
+        with self._errors_mapped("given a removal"), self._transaction() as connection:
+            connection.executemany("UPDATE removal SET is_done = 1 WHERE job_id = ?", [(job,) for job in job_ids])
+
+    def open_removals(self, limit: int) -> list[str]:
+        """Return at most `limit` jobs whose removal was begun and not ended. Raises JournalError."""
+        with self._errors_mapped("read"):
+            rows = self._open_connection.execute("SELECT job_id FROM removal WHERE NOT is_done LIMIT ?", (limit,))
+            return [row[0] for row in rows]
+
+    def _place(self, question: str, number: int) -> Place | None:
+        with self._errors_mapped("read"):
+            row = self._open_connection.execute(question, (number,)).fetchone()
+        return Place(*row) if row else None
+
     @property
     def _open_connection(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -152,16 +190,8 @@ class Journal:
         connection = self._open_connection
         (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if finding != "ok":
-            raise JournalError(f"The journal {self.path} is damaged: {finding}.", _KEEP_ASIDE)
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        if version == 0 and tables == 0:
-            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
-        elif version != SCHEMA_VERSION:
-            raise JournalError(
-                f"The journal {self.path} has schema {version}, this release reads {SCHEMA_VERSION}.",
-                f"It belongs to another release or another program: use the right one. {_KEEP_ASIDE}",
-            )
+            raise JournalError(f"The journal {self.path} is damaged: {finding}.", KEEP_ASIDE)
+        bring_up_to_date(connection, str(self.path))
 
     def _begin_epoch(self) -> None:
         with self._transaction() as connection:
@@ -195,7 +225,7 @@ class Journal:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            hint = _KEEP_ASIDE if type(error) is sqlite3.DatabaseError else "Check disk space, rights and the disk."
+            hint = KEEP_ASIDE if type(error) is sqlite3.DatabaseError else "Check disk space, rights and the disk."
             raise JournalError(f"The journal {self.path} cannot be {what}: {error}.", hint) from error
 
 

@@ -161,3 +161,15 @@ def test_the_verb_says_it_with_its_exit_code(settings: Settings) -> None:
     assert damaged.returncode == 1
     assert "FAIL  one place" in damaged.stdout
     assert "none of them" in damaged.stdout
+
+
+def test_what_retention_deleted_is_counted_as_taken_away(settings: Settings) -> None:
+    (job_id,) = (path.name for path in sorted(settings.config_path.parent.glob(f"{DAY}/*"))[:1])
+    shutil.rmtree(next(settings.config_path.parent.glob(f"{DAY}/{job_id}")))
+    assert not checker.fsck(settings).holds
+    journal = Journal(settings.journal.path)
+    journal.open()
+    journal.begin_removal([job_id])
+    journal.close()
+    report = checker.fsck(settings)
+    assert (report.holds, report.taken_away, report.by_retention) == (True, 1, 1)

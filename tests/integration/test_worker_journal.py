@@ -1,5 +1,6 @@
 """The journal on a real disk: numbered without gap, never changed, one writer, clear words when it cannot be used."""
 
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -7,13 +8,15 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from station import verdict_json
 from station.errors import JournalError
 from station.journal_reader import JournalReader
 from station.records import Evaluation, Reason
-from station.worker.journal import SCHEMA_VERSION, Journal
+from station.worker.journal import Journal, Place, _row
+from station.worker.journal_schema import STEPS, VERSION
 from tests.worker_parts import make_verdict
 
 
@@ -140,13 +143,118 @@ def test_a_damaged_journal_is_refused(journal: Journal, path: Path) -> None:
         Journal(path).open()
 
 
-@pytest.mark.parametrize("statement", [f"PRAGMA user_version = {SCHEMA_VERSION + 1}", "PRAGMA user_version = 0"])
-def test_a_journal_of_another_release_or_program_is_refused(statement: str, journal: Journal, path: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "said"), [(VERSION + 1, "written by a later release"), (0, "another program"), (-1, "another program")]
+)
+def test_a_journal_of_a_later_release_or_another_program_is_refused_and_left_alone(
+    version: int, said: str, journal: Journal, path: Path
+) -> None:
+    journal.append(make_verdict("a"))
     journal.close()
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute(statement)
-    with pytest.raises(JournalError, match="another release"):
+        connection.execute(f"PRAGMA user_version = {version}")
+    before = path.read_bytes()
+    with pytest.raises(JournalError, match=said):
         journal.open()
+    assert path.read_bytes() == before
+
+
+@pytest.fixture
+def old_path(path: Path) -> Path:
+    """A journal as release 0.1.0's first form left it, with two epochs and four verdicts."""
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(f"BEGIN; {STEPS[0]} PRAGMA user_version = 1; COMMIT;")
+        for epoch in (1, 2):
+            connection.execute("INSERT INTO epoch VALUES (?, '2026-01-01T00:00:00.000+00:00')", (epoch,))
+        for epoch, seq in OLD:
+            verdict = msgspec.structs.replace(make_verdict(f"{epoch}-{seq}"), epoch=epoch, seq=seq)
+            connection.execute("INSERT INTO verdict VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _row(verdict))
+    return path
+
+
+OLD = [(1, 1), (1, 2), (1, 3), (2, 1)]
+
+
+def test_a_journal_of_an_earlier_release_is_read_and_brought_up_to_date(old_path: Path) -> None:
+    assert JournalReader(old_path).removed() == frozenset()
+    before = list(JournalReader(old_path).all())
+    journal = Journal(old_path)
+    journal.open()
+    try:
+        assert journal.append(make_verdict("new")).epoch == 3
+        journal.begin_removal(["1-1"])
+    finally:
+        journal.close()
+    reader = JournalReader(old_path)
+    assert list(reader.all())[:-1] == before
+    assert reader.problems() == ()
+    assert reader.removed() == {"1-1"}
+
+
+KILLED_AT = """
+import os, pathlib, sqlite3, sys
+from station.worker.journal import Journal
+
+left, connect = int(sys.argv[2]), sqlite3.connect
+
+def traced(*arguments, **options):
+    connection = connect(*arguments, **options)
+    def count(statement):
+        global left
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), 9)
+    connection.set_trace_callback(count)
+    return connection
+
+sqlite3.connect = traced
+journal = Journal(pathlib.Path(sys.argv[1]))
+journal.open()
+journal.close()
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_at_each_statement_of_bringing_it_up_to_date_loses_nothing(old_path: Path, tmp_path: Path) -> None:
+    before = list(JournalReader(old_path).all())
+    kills = 0
+    for statement in range(1, 100):
+        folder = tmp_path / f"copy-{statement}"
+        shutil.copytree(old_path.parent, folder)
+        copy = folder / old_path.name
+        done = subprocess.run([sys.executable, "-c", KILLED_AT, copy, str(statement)], check=False)
+        versions = {_version(copy)}
+        assert versions <= {1, VERSION}
+        assert list(JournalReader(copy).all()) == before
+        journal = Journal(copy)
+        journal.open()
+        journal.close()
+        assert (_version(copy), JournalReader(copy).problems()) == (VERSION, ())
+        if done.returncode == 0:
+            break
+        kills += 1
+    assert kills >= len(STEPS[1].strip().split(";"))
+
+
+def _version(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def test_running_time_is_counted_over_starts(journal: Journal) -> None:
+    journal.append(make_verdict("a"))
+    journal.tick()
+    _reopened(journal)
+    journal.append(make_verdict("b"))
+    journal.tick()
+    journal.tick()
+    assert journal.before_ticks(0) == journal.before_ticks(1) == Place(2, 1)
+    assert journal.before_ticks(2) == Place(1, 1)
+    assert journal.before_ticks(3) is None
+    assert journal.before_newest(1) == Place(1, 1)
+    assert journal.before_newest(2) is None
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ HOMES = {
     "rich": {"demo", "tables", "plc_sim"},
     "simplejpeg": {"capture.gate"},
     "sdnotify": {"supervisor_notify"},
-    "sqlite3": {"worker.journal", "journal_reader"},
+    "sqlite3": {"worker.journal", "worker.journal_schema", "journal_reader"},
     "typer": {"cli"},
     "watchdog": {"capture.hotfolder"},
     "yaml": {"yaml_data"},
