@@ -17,6 +17,8 @@ MOST = 8
 LEAST_SIDE_PX = 24
 LEAST_CORNER = 0.02
 """Share of the best place's structure below which a place is no fiducial."""
+SPREAD, NEAR_LOSS = 0.3, 0.85
+"""In lengths of the part: how near is near; and how much less a place counts that near to another fiducial."""
 
 Image = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float64]
@@ -52,11 +54,15 @@ def propose(picture: Image, part: Corners, places: Points, pitch_px: float) -> l
         allowed[max(0, py - reach) : py + reach, max(0, px - reach) : px + reach] = False
     strength = np.where(allowed, strength, 0)
     best = float(strength.max())
+    y, x = np.mgrid[: strength.shape[0], : strength.shape[1]].astype(np.float32)
     found: list[Corners] = []
     while len(found) < MOST and float(strength.max()) > LEAST_CORNER * best:
         row, column = np.unravel_index(int(np.argmax(strength)), strength.shape)
         found.append((int(column) - side // 2, int(row) - side // 2, side, side))
         strength[max(0, row - side) : row + side, max(0, column - side) : column + side] = 0
+        # The farther apart they are, the better they tell rotation and scale: what is near counts less.
+        away = ((x - column) ** 2 + (y - row) ** 2) / (SPREAD * max(part[2:])) ** 2
+        strength *= 1 - NEAR_LOSS * np.exp(-away)
     return found
 
 

@@ -2,15 +2,19 @@
 
 In: pixels and the grid (rows x columns). Out: a `Lattice`, the places of all pins at once. Single pins may be weak and
 glitter may be brighter than any pin: what counts is the sum over the whole grid, with each place's part in it limited,
-minus what lies half a step between the places and one step beyond the ends. Deterministic.
+minus what lies half a step between the places and one step beyond the ends. Of the best lattices, also set off by a row
+or two, the one whose places look most alike is taken (likeness.py). Deterministic.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+
+from calibration import likeness
 
 SIGMAS_PX = (1.2, 2.0, 3.4, 5.6, 9.6)
 """Sizes of spots that are tried, full resolution."""
@@ -23,7 +27,7 @@ STEP_PX = 0.35
 """Grain of the pitch; twice that across, where the grid is shorter."""
 MOST_LEAN = 0.21
 """Largest lean of the rows and columns, sideways per step: 12 degrees."""
-LEAST_RATIO = 0.5
+LEAST_RATIO = 0.6
 """Of the distances of rows and of columns, or the other way round."""
 LIKELY, COMBS = 150, 10
 """Steps along which the picture is most like itself; those of them that are tried with every step across."""
@@ -36,6 +40,12 @@ CAP = 1.0
 FLOOR = -0.2
 BETWEEN, BEYOND = 0.5, 0.5
 REFINE_ROUNDS = 6
+BEST_ACROSS, BEST = 3, 30
+"""Lattices that are kept for a step along, and in all, to be compared by their likeness."""
+SET_OFF = 2
+"""Steps along each direction by which they are also tried."""
+LIKELIEST = 0.8
+"""Likeness that no field of pins exceeds; what would need more is not looked at."""
 
 Grey = npt.NDArray[Any]
 Points = npt.NDArray[Any]
@@ -43,7 +53,7 @@ Points = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Lattice:
-    """A grid of places: origin + row * down + column * right, all (x, y) in px."""
+    """A grid of places: about origin + row * down + column * right, all (x, y) in px."""
 
     rows: int
     columns: int
@@ -51,10 +61,14 @@ class Lattice:
     right: tuple[float, float]
     down: tuple[float, float]
     score: float
-    """How much better the places are than what is between and beyond them; at most about 1.2."""
+    """How much better the places are than what is between and beyond them, plus how alike they are; at most about 2."""
+    tips: tuple[tuple[float, float], ...] = ()
+    """The places themselves, each a little off the grid; empty until they were looked for."""
 
     def places(self) -> Points:
         """Return the places in reading order, (rows * columns, 2)."""
+        if self.tips:
+            return np.array(self.tips)
         row, column = np.divmod(np.arange(self.rows * self.columns), self.columns)
         return np.asarray(
             np.array(self.origin) + column[:, None] * np.array(self.right) + row[:, None] * np.array(self.down)
@@ -89,7 +103,7 @@ def find_lattice(picture_bgr: npt.NDArray[np.uint8], grids: list[tuple[int, int]
     """
     # The middle one of the three channels: a hot pixel of one colour is no spot.
     grey = np.median(picture_bgr, axis=2).astype(np.float32)
-    found: list[tuple[float, int, _Found, float, float, int, int]] = []
+    found: list[tuple[float, int, Lattice, float]] = []
     for sigma in SIGMAS_PX:
         factor = sigma / WORKING_SIGMA_PX
         if max(grey.shape) / factor > LARGEST_SIDE_PX or min(grey.shape) / factor < 4 * STEPS_PX[0]:
@@ -98,14 +112,90 @@ def find_lattice(picture_bgr: npt.NDArray[np.uint8], grids: list[tuple[int, int]
         response = spots(np.asarray(small, np.float32), WORKING_SIGMA_PX)
         for rows, columns in grids:
             for sign in (1.0, -1.0):
-                best = _search(sign * response, rows, columns)
-                if best is not None:
-                    found.append((best.score, len(found), best, factor, sign, rows, columns))
+                for one in _search(sign * response, rows, columns):
+                    found.append((one.score, len(found), _enlarged(one, factor, rows, columns), sign * sigma))
     if not found:
         return None
-    _, _, best, factor, sign, rows, columns = max(found)
-    lattice = _enlarged(best, factor, rows, columns)
-    return _refined(sign * spots(grey, factor * WORKING_SIGMA_PX), lattice, factor * WORKING_SIGMA_PX)
+    best, sigma = _most_alike(grey, [(one, sigma) for _, _, one, sigma in sorted(found, reverse=True)[:BEST]])
+    response = np.asarray(np.sign(sigma) * spots(grey, abs(sigma)), np.float32)
+    return _exact(grey, response, _refined(response, best, abs(sigma)), abs(sigma))
+
+
+def _exact(grey: Grey, response: Grey, lattice: Lattice, sigma_px: float) -> Lattice:
+    """Return the lattice with each place moved onto its tip."""
+    even = likeness.evened(np.asarray(grey, np.float32), lattice.pitch_px)
+    # Capped spots are flat on top: blurred, they are highest in their middle.
+    smooth = np.asarray(cv2.GaussianBlur(response, (0, 0), 0.8 * sigma_px), np.float32)
+    places, _ = _longer_first(lattice)
+    tips = likeness.exact(even, smooth, places, lattice.pitch_px)
+    ordered = tips if lattice.rows >= lattice.columns else tips.transpose(1, 0, 2)
+    return replace(lattice, tips=tuple((float(x), float(y)) for x, y in ordered.reshape(-1, 2)))
+
+
+def _most_alike(grey: Grey, found: list[tuple[Lattice, float]]) -> tuple[Lattice, float]:
+    """Return the best of the lattices, and of those set off by a few steps, with its spots' size (dark: below 0)."""
+    responses = {sigma: np.sign(sigma) * spots(grey, abs(sigma)) for sigma in {sigma for _, sigma in found}}
+    tried = [(moved, sigma) for lattice, sigma in found for moved in _set_off(lattice, responses[sigma])]
+    evened: dict[int, likeness.Grey] = {}
+    best, most = found[0], -np.inf
+    for lattice, sigma in sorted(tried, key=lambda one: -one[0].score):
+        if lattice.score + LIKELIEST < most:
+            break
+        pitch = lattice.pitch_px
+        if round(pitch) not in evened:
+            evened[round(pitch)] = likeness.evened(np.asarray(grey, np.float32), pitch)
+        places, step = _longer_first(lattice)
+        score = lattice.score + likeness.likeness(evened[round(pitch)], places, step, pitch)
+        if score > most:
+            best, most = (replace(lattice, score=score), sigma), score
+    return best
+
+
+def _set_off(lattice: Lattice, response: Grey) -> Iterator[Lattice]:
+    """Yield the lattice and its neighbours a few steps away, all scored by their spots."""
+    near = np.asarray(cv2.dilate(response, np.ones((3, 3), np.uint8)), np.float32)
+    reach = np.arange(-SET_OFF, SET_OFF + 1)
+    origin, right, down = (np.array(value) for value in (lattice.origin, lattice.right, lattice.down))
+    for row in reach if lattice.rows > 1 else [0]:
+        for column in reach if lattice.columns > 1 else [0]:
+            x, y = origin + row * down + column * right
+            moved = replace(lattice, origin=(float(x), float(y)))
+            score = _score(response, near, moved)
+            if score > 0:
+                yield replace(moved, score=score)
+    yield lattice
+
+
+def _score(response: Grey, near: Grey, lattice: Lattice) -> float:
+    """Return how much better the places are than what is between and beyond them."""
+    row, column = np.divmod(np.arange(lattice.rows * lattice.columns), lattice.columns)
+
+    def mean(image: Grey, rows: Points, columns: Points, outside: float) -> float:
+        places = np.array(lattice.origin) + columns[:, None] * lattice.right + rows[:, None] * lattice.down
+        return float(_at(image, places[:, 1], places[:, 0], outside).mean()) if len(places) else 0.0
+
+    score = mean(near, row, column, -CAP)
+    for count, along, across, turned in (
+        (lattice.rows, row, column, False), (lattice.columns, column, row, True),
+    ):  # fmt: skip
+        if count < 2:
+            continue
+        inner, ends = along < count - 1, (along == 0) | (along == count - 1)
+        beyond = np.where(along[ends] == 0, -1, count)
+        for weight, step, beside, outside in (
+            (BETWEEN, along[inner] + 0.5, across[inner], -CAP / 2), (BEYOND, beyond, across[ends], 0.0),
+        ):  # fmt: skip
+            rows, columns = (beside, step) if turned else (step, beside)
+            score -= weight / 2 * max(-CAP / 2, mean(response, rows, columns, outside))
+    return score
+
+
+def _longer_first(lattice: Lattice) -> tuple[likeness.Points, likeness.Points]:
+    """Return the places with the longer direction as the first axis, and the step along it."""
+    places = lattice.places().reshape(lattice.rows, lattice.columns, 2)
+    if lattice.rows >= lattice.columns:
+        return places, np.array(lattice.down)
+    return places.transpose(1, 0, 2), np.array(lattice.right)
 
 
 def spots(grey: Grey, sigma_px: float) -> Grey:
@@ -130,20 +220,20 @@ def _above_both_sides(smooth: Grey, reach_px: float, angle: float) -> Grey:
     return np.asarray(smooth - np.maximum(sides[0], sides[1]), np.float32)
 
 
-def _search(response: Grey, rows: int, columns: int) -> _Found | None:
-    """Return the best lattice: first combs along the longer direction, then combs of combs across it."""
+def _search(response: Grey, rows: int, columns: int) -> list[_Found]:
+    """Return the best lattices: first combs along the longer direction, then combs of combs across it."""
     if rows > columns:
-        turned = _search(np.ascontiguousarray(response.T), columns, rows)
-        return turned and _Found(
-            turned.score, turned.anchor[::-1], (turned.along[1], turned.along[0]), (turned.across[1], turned.across[0])
-        )
+        return [
+            _Found(one.score, one.anchor[::-1], (one.along[1], one.along[0]), (one.across[1], one.across[0]))
+            for one in _search(np.ascontiguousarray(response.T), columns, rows)
+        ]
     near = np.asarray(cv2.dilate(response, np.ones((3, 3), np.uint8)), np.float32)
     found = []
     for step in _likely_steps(response, columns):
         scores = _comb(response, near, step, columns)
         if scores is not None:
             found += _across(scores, step, rows)
-    return max(found, key=lambda one: one.score, default=None)
+    return found
 
 
 def _likely_steps(response: Grey, count: int) -> list[tuple[float, float]]:
@@ -227,7 +317,7 @@ def _across(scores: Grey, along: tuple[float, float], count: int) -> list[_Found
         best = int(np.argmax(scores[y, x]))
         return [_Found(float(scores[y[best], x[best]]), (float(y[best]), float(x[best])), along, (0.0, 0.0))]
     near = np.asarray(cv2.dilate(scores, np.ones((3, 3), np.uint8)), np.float32)
-    found: _Found | None = None
+    found = []
     for lean, length in _steps(2 * STEP_PX):
         if not LEAST_RATIO <= length / along[1] <= 1 / LEAST_RATIO:
             continue
@@ -236,9 +326,8 @@ def _across(scores: Grey, along: tuple[float, float], count: int) -> list[_Found
         beyond = np.mean([_at(scores, y + k * length, x + k * lean, 0.0) for k in (-1, count)], axis=0)
         value = total - BETWEEN * np.maximum(between, -CAP / 2) - BEYOND * np.maximum(beyond, -CAP / 2)
         best = int(np.argmax(value))
-        if found is None or value[best] > found.score:
-            found = _Found(float(value[best]), (float(y[best]), float(x[best])), along, (length, lean))
-    return [found] if found else []
+        found.append(_Found(float(value[best]), (float(y[best]), float(x[best])), along, (length, lean)))
+    return sorted(found, key=lambda one: -one.score)[:BEST_ACROSS]
 
 
 def _at(scores: Grey, y: Points, x: Points, outside: float = -CAP) -> Points:

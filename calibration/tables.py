@@ -83,9 +83,7 @@ def print_calibration(found: Calibration) -> None:
 def print_taught(found: Taught) -> None:
     """Print what teaching came to."""
     out = _console()
-    out.print(
-        f"{found.rows} x {found.columns} pins, score {found.score:.2f}; {found.fiducials} fiducials", markup=False
-    )
+    out.print(f"{found.layout}, score {found.score:.2f}; {found.fiducials} fiducials", markup=False)
     for key in found.kept:
         out.print(f"kept from your recipe.yaml: {key}", markup=False)
     for one in found.found:

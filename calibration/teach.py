@@ -1,8 +1,9 @@
 """`station teach IMAGE...`: from golden pictures to a recipe draft and an overlay to check by eye.
 
 In: one or more pictures of good parts, the first of which becomes the golden picture; how many pins, best with their
-grid. Out, in a folder: golden.png, recipe.yaml, overlay.png and taught.json (what was proposed). A second run proposes
-anew, but keeps whatever in recipe.yaml a person has changed since. The other pictures are found with the draft.
+grid, or a few of their places; or the side of tiles that cover everything. Out, in a folder: golden.png, recipe.yaml,
+overlay.png and taught.json (what was proposed). A second run proposes anew, but keeps whatever in recipe.yaml a person
+has changed since. The other pictures are found with the draft.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from calibration import fiducials
-from calibration.lattice import Lattice, find_lattice, grids_of
+from calibration.layout import Known, Layout, find_layout, tiled
 from station import report
 from station.capture.registration import PartFinder
 from station.errors import CaptureError, ConfigurationError
@@ -25,10 +26,16 @@ from station.settings_file import read_yaml
 
 TAUGHT_NAME, OVERLAY_NAME = "taught.json", "overlay.png"
 MODES = ("missing", "bent", "deformed", "contaminated", "short")
-PART_REACH, TILE = 3.0, 1.7
-"""In pitches: how far the part reaches beyond the outer pins, and the side of a pin's tile."""
-LEAST_TILE_PX = 16
+PART_REACH = 3.0
+"""In pitches: how far the part reaches beyond the outer pins."""
+LEAST_FIDUCIALS = 3
+LEAST_PART = 0.6
+"""Share of the picture's shorter side: a single pin is found by what is around it."""
+LARGEST_PART = 0.8
+"""Share of the picture's sides: the rest is how far the part may lie elsewhere."""
 MODEL_TILE_PX = 64
+MOST_PINS = 99
+"""In one region; a larger field becomes several."""
 _ID_KEYS = ("region_id", "pin_id")
 
 Data = dict[str, Any]
@@ -46,10 +53,11 @@ class Taught(Record):
     """What teaching came to."""
 
     recipe: str
-    rows: int
-    columns: int
+    layout: str
+    """In words, as "11 x 2 grid"."""
+    pins: int
     score: float
-    """Of the lattice: how much better its places are than what lies between them."""
+    """Of the layout, see layout.py."""
     fiducials: int
     kept: tuple[str, ...]
     """Keys of recipe.yaml that a person had changed and that were kept."""
@@ -58,14 +66,15 @@ class Taught(Record):
     """What is wrong with the draft: to be mended in recipe.yaml."""
 
 
-def teach(images: Sequence[Path], grids: list[tuple[int, int]], out: Path) -> Taught:
-    """Write the draft into `out` and return what it came to. Raises ConfigurationError when there is no lattice."""
+def teach(images: Sequence[Path], wanted: Known | int, out: Path) -> Taught:
+    """Write the draft into `out` and return what it came to. Raises ConfigurationError when there is no layout.
+
+    `wanted`: what is known of the pins; or the side of tiles (px) that cover the whole picture.
+    """
     pictures = [fiducials.read_picture(image) for image in images]
-    lattice = find_lattice(pictures[0], grids)
-    if lattice is None:
-        raise ConfigurationError([f"{images[0]}: no field of pins found."], "Give the grid: --grid ROWSxCOLUMNS.")
+    layout = tiled(pictures[0], wanted) if isinstance(wanted, int) else find_layout(pictures[0], wanted)
     golden = fiducials.png(pictures[0])
-    draft = _draft(lattice, pictures[0], golden, out.resolve().name)
+    draft = _draft(layout, pictures[0], golden, out.resolve().name)
     path = out / "recipe.yaml"
     out.mkdir(parents=True, exist_ok=True)
     merged, kept = _with_edits(draft, path)
@@ -77,9 +86,9 @@ def teach(images: Sequence[Path], grids: list[tuple[int, int]], out: Path) -> Ta
     finder = PartFinder(recipe.registration, pictures[0])
     return Taught(
         recipe=recipe.recipe,
-        rows=lattice.rows,
-        columns=lattice.columns,
-        score=lattice.score,
+        layout=layout.words,
+        pins=len(layout.ids),
+        score=layout.score,
         fiducials=len(recipe.registration.fiducials),
         kept=kept,
         found=tuple(_found(finder, image, picture) for image, picture in zip(images, pictures, strict=True)),
@@ -87,30 +96,24 @@ def teach(images: Sequence[Path], grids: list[tuple[int, int]], out: Path) -> Ta
     )
 
 
-def grids_for(pins: int, grid: str | None) -> list[tuple[int, int]]:
-    """Return the grids to try. Raises ConfigurationError when `grid` is not ROWSxCOLUMNS with so many places."""
-    if grid is None:
-        return grids_of(pins)
-    rows, _, columns = grid.partition("x")
-    if not (rows.isdecimal() and columns.isdecimal() and int(rows) * int(columns) == pins):
-        raise ConfigurationError([f"--grid: found {grid!r}; expected ROWSxCOLUMNS with {pins} places, as 3x9 for 27."])
-    return [(int(rows), int(columns))]
-
-
-def _draft(lattice: Lattice, picture: fiducials.Image, golden: bytes, name: str) -> Data:
-    places, pitch = lattice.places(), lattice.pitch_px
-    tile = max(LEAST_TILE_PX, round(TILE * pitch))
-    part = _box(places, PART_REACH * pitch, picture)
-    region = _box(places, tile / 2 + 2, picture)
-    boxes = fiducials.propose(picture, _corners(part), places, pitch)
-    if len(boxes) < 3:
+def _draft(layout: Layout, picture: fiducials.Image, golden: bytes, name: str) -> Data:
+    part = _part(layout, picture)
+    no_pins = layout.places[:0]
+    boxes = fiducials.propose(
+        picture, _corners(part), no_pins if layout.covers_everything else layout.places, layout.pitch_px
+    )
+    if len(boxes) < LEAST_FIDUCIALS:
+        # A field that fills the picture is found by its own pins; one that is missing counts less in the fit.
+        boxes = fiducials.propose(picture, _corners(part), no_pins, layout.pitch_px)
+    if len(boxes) < LEAST_FIDUCIALS:
         raise ConfigurationError(
             [f"Only {len(boxes)} places fit for fiducials; 3 are needed."], "Show more of the part."
         )
+    regions = _regions(layout, picture)
     words = name if name[:1].isalpha() else f"recipe-{name}"
     return {
         "recipe": "".join(c if c.isalnum() or c in "_-" else "-" for c in words)[:32],
-        "product": f"{len(places)} pins, {lattice.rows} x {lattice.columns}",
+        "product": f"{len(layout.ids)} pins, {layout.words}",
         "golden": "golden.png",
         "golden_sha256": hashlib.sha256(golden).hexdigest(),
         "registration": {
@@ -121,27 +124,42 @@ def _draft(lattice: Lattice, picture: fiducials.Image, golden: bytes, name: str)
             "max_residual_px": 1.0,
             "min_score": 0.6,
         },
-        "regions": [{"region_id": "field", "box": region, "pins": _pins(lattice)}],
+        "regions": regions,
         "defect_modes": list(MODES),
         "ask": "pins",
-        "pins": {"instruction": report.PIN_INSTRUCTION, "tile_px": tile, "tile_model_px": MODEL_TILE_PX},
+        "pins": {"instruction": report.PIN_INSTRUCTION, "tile_px": layout.tile_px, "tile_model_px": MODEL_TILE_PX},
         "report": {
             "instruction": report.REPORT_INSTRUCTION,
             "images": 2,
-            "width_model_px": _of_16(region["width"]),
-            "height_model_px": _of_16(region["height"]),
+            "width_model_px": _of_16(regions[0]["box"]["width"]),
+            "height_model_px": _of_16(regions[0]["box"]["height"]),
         },
         "thresholds": {"ok_max_p_defect": 0.3, "not_ok_min_p_defect": 0.5, "min_mass": 0.95},
         "deadline_ms": 10000,
     }
 
 
-def _pins(lattice: Lattice) -> list[Data]:
-    """Name the pins A1, A2... row by row from the upper left."""
-    letters = [chr(ord("A") + row) if lattice.rows <= 26 else f"R{row + 1}C" for row in range(lattice.rows)]
-    ids = [f"{letter}{column + 1}" for letter in letters for column in range(lattice.columns)]
-    places = lattice.places().round(1).tolist()
-    return [{"pin_id": pin_id, "x": x, "y": y} for pin_id, (x, y) in zip(ids, places, strict=True)]
+def _regions(layout: Layout, picture: fiducials.Image) -> list[Data]:
+    """Return the pins in as few regions as they fit into, each with room for its outer tiles."""
+    count = -(-len(layout.ids) // MOST_PINS)
+    regions = []
+    for number, chosen in enumerate(np.array_split(np.arange(len(layout.ids)), count), 1):
+        places = layout.places[chosen].round(1)
+        pins = [{"pin_id": layout.ids[k], "x": x, "y": y} for k, (x, y) in zip(chosen, places.tolist(), strict=True)]
+        box = _box(places, layout.tile_px / 2 + 2, picture)
+        regions.append({"region_id": "field" if count == 1 else f"field-{number}", "box": box, "pins": pins})
+    return regions
+
+
+def _part(layout: Layout, picture: fiducials.Image) -> Data:
+    """Return what is searched for as a whole: the pins and what is around them, never quite the whole picture."""
+    height, width = picture.shape[:2]
+    around = _box(layout.places, max(PART_REACH * layout.pitch_px, LEAST_PART * min(width, height) / 2), picture)
+    for side, place, full in (("width", "x", width), ("height", "y", height)):
+        largest = int(LARGEST_PART * full)
+        if around[side] > largest:
+            around |= {side: largest, place: min(max(around[place], (full - largest) // 2), full - largest)}
+    return around
 
 
 def _box(places: fiducials.Points, reach: float, picture: fiducials.Image) -> Data:

@@ -231,9 +231,16 @@ def inspect(
 @app.command(epilog="Example: station teach golden.png --pins 27 --grid 3x9 --out calibration/recipes/NAME")
 def teach(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Good parts; the first becomes golden.")],
-    pins: Annotated[int, typer.Option(min=3, max=99, help="How many pins the part has.")],
+    pins: Annotated[int, typer.Option(min=0, max=999, help="How many pins the part has.")] = 0,
     grid: Annotated[
         str | None, typer.Option(metavar="ROWSxCOLUMNS", help="Their grid; without it all are tried.")
+    ] = None,
+    pin: Annotated[
+        list[str] | None, typer.Option(metavar="X,Y", help="Not a grid: the place of a pin; what is like it is found.")
+    ] = None,
+    tile: Annotated[int | None, typer.Option(metavar="PX", min=16, max=512, help="Side of a pin's tile.")] = None,
+    tiles: Annotated[
+        int | None, typer.Option(metavar="PX", min=16, max=512, help="No pins: tiles of this side over everything.")
     ] = None,
     out: Annotated[Path, typer.Option(help="The recipe's folder; hand edits in it are kept.")] = Path("taught"),
     as_json: AsJson = False,
@@ -243,12 +250,14 @@ def teach(
     Writes golden.png, recipe.yaml and overlay.png, which must be looked at. Exit code 1 if the draft cannot
     be used yet.
     """
+    from calibration.layout import Known, grid_of, places_of
     from calibration.tables import print_taught
-    from calibration.teach import grids_for
     from calibration.teach import teach as propose
     from station.json_text import as_text
 
-    found = propose(images, grids_for(pins, grid), out)
+    if (pins == 0) == (tiles is None):
+        raise typer.BadParameter("give --pins, how many there are, or --tiles")
+    found = propose(images, tiles or Known(pins, grid_of(grid, pins), places_of(pin or []), tile), out)
     if as_json:
         typer.echo(as_text(found))
     else:

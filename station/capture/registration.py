@@ -133,12 +133,12 @@ def _look(frame: Grey, fiducial: _Fiducial, matrix: Matrix, room_px: int) -> tup
         return 0.0, 0.0, 0.0
     scores = np.asarray(cv2.matchTemplate(patch, fiducial.pixels, cv2.TM_CCOEFF_NORMED), np.float32)
     _, best, _, (column, row) = cv2.minMaxLoc(scores)
-    dx = column + _peak_offset(scores[row, :], int(column)) - room_px
-    dy = row + _peak_offset(scores[:, column], int(row)) - room_px
+    dx = column + peak_offset(scores[row, :], int(column)) - room_px
+    dy = row + peak_offset(scores[:, column], int(row)) - room_px
     return dx, dy, min(best, 1.0)
 
 
-def _peak_offset(line: NDArray[np.float32], peak: int) -> float:
+def peak_offset(line: NDArray[np.float32], peak: int) -> float:
     """Return where between pixels the top of a parabola through the peak and its neighbours lies, -0.5..0.5."""
     if not 0 < peak < len(line) - 1:
         return 0.0

@@ -58,7 +58,7 @@ HOMES = {
 """Library -> the modules, or folders of modules, that may import it."""
 
 
-CALIBRATION_HOMES = {"cv2": {"baseline", "fiducials", "lattice"}, "rich": {"tables"}}
+CALIBRATION_HOMES = {"cv2": {"baseline", "fiducials", "lattice", "likeness"}, "rich": {"tables"}}
 """The same for calibration/, which stands above the station."""
 
 
