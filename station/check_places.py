@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from station import locks
-from station.errors import StationError
+from station.errors import JournalError, StationError
 from station.finding import Finding, Level
+from station.journal_reader import JournalReader
 from station.plc_client import PlcClient
 from station.settings import IPC, Settings
 
@@ -35,6 +36,7 @@ def check_folders(settings: Settings) -> Iterator[Finding]:
     for name, folder in folders.items():
         yield _folder(name, folder)
     yield _one_file_system([path for name, path in folders.items() if name != "journal"])
+    yield _journal(settings.journal.path)
     for folder in {_existing(path).stat().st_dev: _existing(path) for path in folders.values()}.values():
         yield _space(folder)
 
@@ -70,6 +72,24 @@ def _one_file_system(folders: list[Path]) -> Finding:
         found="hot folder, spool, quarantine and archive are on different ones",
         to_do="Put all four on one: pictures are moved by renaming, which cannot lose one.",
     )
+
+
+def _journal(path: Path) -> Finding:
+    """Open the journal as the station's other programs do; a whole check of its contents is `station fsck`."""
+    what = "verdicts"
+    if not path.exists():
+        return Finding(level=Level.OK, what=what, found=f"{path} will be made at the first start")
+    reader = JournalReader(path)
+    try:
+        problem = reader.form_problem()
+        epoch, seq = reader.latest()
+        judged = sum(reader.counts().values())
+    except JournalError as error:
+        return Finding(level=Level.FAIL, what=what, found=error.message, to_do=error.hint)
+    if problem:
+        to_do = "Use the release that wrote it, or give the station another journal.path."
+        return Finding(level=Level.FAIL, what=what, found=problem, to_do=to_do)
+    return Finding(level=Level.OK, what=what, found=f"{judged} in {path}; start {epoch}, verdict {seq} of it")
 
 
 def _space(folder: Path) -> Finding:

@@ -470,9 +470,13 @@ def _stop_on_signal() -> threading.Event:
 
 
 def _log() -> None:
-    """Log to stderr; under systemd without time, because journald adds its own."""
+    """Log to stderr, not without end; under systemd without time, because journald adds its own."""
+    from station.log_limit import LogLimit
+
     time = "%(asctime)s " if sys.stderr.isatty() else ""
-    logging.basicConfig(level=logging.INFO, format=f"{time}%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.addFilter(LogLimit())
+    logging.basicConfig(level=logging.INFO, format=f"{time}%(levelname)s %(name)s: %(message)s", handlers=[handler])
 
 
 def _quiet() -> None:

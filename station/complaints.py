@@ -23,4 +23,5 @@ class Complaints:
         now_s = time.monotonic()
         if now_s - self._said_at_s.get(kind, -SAY_EVERY_S) >= SAY_EVERY_S:
             self._said_at_s[kind] = now_s
-            self._logger.warning("%s (%s: %d so far)", message, kind, self.counts[kind], exc_info=traceback)
+            text = "%s (%s: %d so far)"
+            self._logger.warning(text, message, kind, self.counts[kind], exc_info=traceback, extra={"cause": kind})

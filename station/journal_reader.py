@@ -17,6 +17,8 @@ from station.records import Evaluation, Verdict
 
 GUARDS = frozenset({"verdict_is_never_changed", "verdict_is_never_deleted"})
 """Triggers of the journal that refuse to change a verdict."""
+VERSION = 2
+"""Newest form of the journal that this release knows: `worker.journal_schema`."""
 COLUMNS = ("job_id", "epoch", "seq", "evaluation", "result_state", "recipe", "part_id", "created_utc")
 """What stands in a row and in its JSON alike."""
 
@@ -68,6 +70,13 @@ class JournalReader:
     def epochs(self) -> tuple[int, ...]:
         """Return the number of every start of the worker, ascending."""
         return tuple(int(row[0]) for row in self._rows("SELECT epoch FROM epoch ORDER BY epoch", ()))
+
+    def form_problem(self) -> str:
+        """Return why the worker of this release would refuse the journal by its form; empty if it would not."""
+        version = int(self._rows("PRAGMA user_version", ())[0][0])
+        if 1 <= version <= VERSION:
+            return ""
+        return f"{self._path} has schema {version}, this release writes {VERSION}"
 
     def removed(self) -> frozenset[str]:
         """Return the jobs whose pictures retention has deleted, or is about to."""

@@ -18,6 +18,8 @@ MAX_IPC_PATH_BYTES = 107
 
 _TCP = re.compile(r"tcp://(?P<host>\[[0-9A-Fa-f:]+\]|[^:/\[\]]+):(?P<port>\d{1,5})")
 
+_EVERYWHERE = frozenset({"0.0.0.0", "[::]"})  # noqa: S104 - compared with, not listened on
+
 
 def _checked_tcp(endpoint: str) -> str:
     match = _TCP.fullmatch(endpoint)
@@ -153,12 +155,6 @@ class PublisherSettings(Section):
     endpoint: TcpEndpoint = "tcp://127.0.0.1:5556"
     snapshot_endpoint: TcpEndpoint = "tcp://127.0.0.1:5557"
 
-    @model_validator(mode="after")
-    def _two_ports(self) -> Self:
-        if self.endpoint == self.snapshot_endpoint:
-            raise ValueError("endpoint and snapshot_endpoint are the same; give each its own port")
-        return self
-
 
 class ArchiveSettings(Section):
     """Pictures and their annotated copies, by day."""
@@ -211,6 +207,27 @@ def folder_problems(settings: SettingsFile) -> list[str]:
         for inner, path in folders.items()
         for outer, around in folders.items()
         if inner != outer and path.is_relative_to(around) and (path != around or inner > outer)
+    ]
+
+
+def port_problems(settings: SettingsFile) -> list[str]:
+    """Return which addresses of the worker cannot be open together: each needs a port of its own."""
+    modbus, publisher = settings.outputs.modbus_server, settings.outputs.publisher
+    places = {"queue.endpoint": settings.queue.endpoint}
+    if modbus.enabled:
+        host = f"[{modbus.host}]" if ":" in modbus.host else modbus.host
+        places["outputs.modbus_server.port"] = f"tcp://{host}:{modbus.port}"
+    if publisher.enabled:
+        places["outputs.publisher.endpoint"] = publisher.endpoint
+        places["outputs.publisher.snapshot_endpoint"] = publisher.snapshot_endpoint
+    listening = [
+        (key, match["host"], match["port"]) for key, place in places.items() if (match := _TCP.fullmatch(place))
+    ]
+    return [
+        f"{key}: port {port} is that of {other} too; give each a port of its own."
+        for number, (key, host, port) in enumerate(listening)
+        for other, other_host, other_port in listening[:number]
+        if port == other_port and (host == other_host or {host, other_host} & _EVERYWHERE)
     ]
 
 

@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 
 from station.errors import ConfigurationError
 from station.expectation import Expectation, Key, dotted
-from station.settings import Settings, SettingsFile, folder_problems, ipc_problem, with_absolute_paths
+from station.settings import Settings, SettingsFile, folder_problems, ipc_problem, port_problems, with_absolute_paths
 from station.yaml_data import YamlData
 
 MAX_FILE_BYTES = 1024 * 1024
@@ -45,7 +45,7 @@ def load_settings(path: Path) -> Settings:
     settings = with_absolute_paths(checked.value, path.parent)
     if problem := ipc_problem(settings.queue.endpoint):
         raise ConfigurationError([checked.problem(("queue", "endpoint"), problem)])
-    if problems := folder_problems(settings):
+    if problems := [*folder_problems(settings), *port_problems(settings)]:
         raise ConfigurationError([f"{path}: {problem}" for problem in problems])
     return Settings(**dict(settings), config_path=path, config_sha256=hashlib.sha256(checked.raw).hexdigest())
 

@@ -192,7 +192,7 @@ class CaptureService:
         except DiskFailedError:
             raise
         except Exception as error:  # noqa: BLE001  nothing a picture can cause may end the service
-            _log.exception("Job %s could not be prepared.", pending.job_id)
+            self._complaints.say("cannot prepare", f"Job {pending.job_id} could not be prepared.", traceback=True)
             failure = Failure(
                 reason=Reason.IMAGE_UNREADABLE,
                 detail=f"{image.name!r} could not be prepared: {type(error).__name__}: {error}."

@@ -9,9 +9,7 @@ import logging
 import sqlite3
 
 from station.errors import JournalError
-
-VERSION = 2
-"""PRAGMA user_version; +1 with each further step."""
+from station.journal_reader import VERSION
 
 KEEP_ASIDE = "Move it aside with its -wal and -shm files and start again: a new journal is made; keep the old one."
 
@@ -54,7 +52,7 @@ CREATE TABLE running (
 );
 """
 STEPS = (_VERDICTS, _REMOVALS)
-"""Step n makes version n of version n - 1; version 0 is an empty file."""
+"""Step n makes version n of version n - 1; version 0 is an empty file. PRAGMA user_version holds the version."""
 
 logger = logging.getLogger(__name__)
 

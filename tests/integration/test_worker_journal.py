@@ -13,10 +13,10 @@ import pytest
 
 from station import verdict_json
 from station.errors import JournalError
-from station.journal_reader import JournalReader
+from station.journal_reader import VERSION, JournalReader
 from station.records import Evaluation, Reason
 from station.worker.journal import Journal, Place, _row
-from station.worker.journal_schema import STEPS, VERSION
+from station.worker.journal_schema import STEPS
 from tests.worker_parts import make_verdict
 
 
@@ -154,6 +154,7 @@ def test_a_journal_of_a_later_release_or_another_program_is_refused_and_left_alo
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA user_version = {version}")
     before = path.read_bytes()
+    assert "this release writes" in JournalReader(path).form_problem()
     with pytest.raises(JournalError, match=said):
         journal.open()
     assert path.read_bytes() == before
@@ -241,6 +242,10 @@ def test_kill_9_at_each_statement_of_bringing_it_up_to_date_loses_nothing(old_pa
 def _version(path: Path) -> int:
     with closing(sqlite3.connect(path)) as connection:
         return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def test_every_form_has_a_step() -> None:
+    assert len(STEPS) == VERSION
 
 
 def test_running_time_is_counted_over_starts(journal: Journal) -> None:

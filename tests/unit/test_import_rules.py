@@ -17,7 +17,7 @@ PURE = set(
     " outputs.plc_export outputs.plc_document outputs.plc_control outputs.handshake outputs.handshake_tables"
     " outputs.plc_rules"
     " outputs.plc_client_block capture worker worker.pairing finding json_text invariants failpoints"
-    " certificate".split()
+    " certificate log_limit".split()
 )
 SERVICES = {"capture.service", "worker.service"}
 TOP = set(

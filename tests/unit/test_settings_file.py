@@ -185,7 +185,7 @@ def test_a_name_instead_of_an_address_is_refused(tmp_path: Path) -> None:
     assert "use 127.0.0.1" in problem
 
 
-@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:5556", "tcp://127.8.0.1:1", "tcp://[::1]:65535"])
+@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:5558", "tcp://127.8.0.1:1", "tcp://[::1]:65535"])
 def test_loopback_endpoints_are_accepted(tmp_path: Path, endpoint: str) -> None:
     (tmp_path / "config.yaml").write_text(f'{SMALLEST}queue: {{endpoint: "{endpoint}"}}')
     assert load_settings(tmp_path / "config.yaml").queue.endpoint == endpoint
@@ -198,9 +198,33 @@ def test_a_socket_path_longer_than_the_system_allows_is_refused_with_a_way_out(t
     assert "tcp://127.0.0.1:5555" in problem
 
 
-def test_stream_and_snapshot_need_two_ports(tmp_path: Path) -> None:
-    (problem,) = config_problems(tmp_path, f'{SMALLEST}outputs: {{publisher: {{endpoint: "tcp://127.0.0.1:5557"}}}}')
-    assert "give each its own port" in problem
+@pytest.mark.parametrize(
+    ("text", "first", "second"),
+    [
+        ('outputs: {publisher: {endpoint: "tcp://127.0.0.1:5557"}}', "snapshot_endpoint", "publisher.endpoint"),
+        ("outputs: {modbus_server: {port: 5556}}", "publisher.endpoint", "modbus_server.port"),
+        ('outputs: {modbus_server: {port: 5557, host: "0.0.0.0"}}', "snapshot_endpoint", "modbus_server.port"),
+        ('outputs: {modbus_server: {port: 5557, host: "::"}}', "snapshot_endpoint", "modbus_server.port"),
+        ("queue: {endpoint: 'tcp://127.0.0.1:5020'}", "modbus_server.port", "queue.endpoint"),
+    ],
+)
+def test_what_the_worker_listens_on_needs_ports_of_its_own(tmp_path: Path, text: str, first: str, second: str) -> None:
+    (problem,) = config_problems(tmp_path, f"{SMALLEST}{text}")
+    assert first in problem.partition(" is that of ")[0]
+    assert second in problem.partition(" is that of ")[2]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "outputs: {modbus_server: {port: 5556, enabled: false}}",
+        "outputs: {modbus_server: {port: 5556}, publisher: {enabled: false}}",
+        'outputs: {modbus_server: {port: 5556, host: "192.168.1.5"}}',
+    ],
+)
+def test_the_same_port_is_fine_where_nothing_meets(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.yaml").write_text(SMALLEST + text)
+    load_settings(tmp_path / "config.yaml")
 
 
 def test_folders_must_stand_outside_each_other(tmp_path: Path) -> None:
