@@ -75,7 +75,8 @@ def _check_files(settings: Settings) -> None:
 
 
 def _files(settings: Settings) -> Iterator[tuple[Callable[[Path], object], Path]]:
-    yield load_recipe, settings.recipe
+    for path in dict.fromkeys((settings.recipe, *settings.recipes.values())):
+        yield load_recipe, path
     if settings.engine.kind == "llama":
         yield load_manifest, settings.model
 

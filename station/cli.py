@@ -429,6 +429,7 @@ def simulate_plc(
     window: Annotated[int, typer.Option(min=50, max=60_000, metavar="MS", help="Inspect window of a part.")] = 5_000,
     pictures: Annotated[Path | None, typer.Option(help="Stands for the camera: one picture for each trigger.")] = None,
     misbehave: Annotated[PlcFault, typer.Option(help="What the PLC does wrong.")] = PlcFault.NONE,
+    recipe: Annotated[int, typer.Option(min=0, max=65_535, help="Number that the parts need; 0: any.")] = 0,
     accept_simulated: Annotated[bool, typer.Option(help="Pass parts that were judged without a model.")] = False,
     log: Annotated[Path | None, typer.Option(metavar="FILE", help="Append each act as a line of JSON.")] = None,
 ) -> None:
@@ -447,6 +448,7 @@ def simulate_plc(
         window_ms=window,
         pictures=pictures,
         misbehaviour=Misbehaviour(misbehave.value),
+        recipe=recipe,
         accepts_simulated=accept_simulated,
         log=log,
         console=console(),

@@ -11,7 +11,7 @@ import msgspec
 from station.errors import QueueError
 from station.records import IN_QUARANTINE, Failure, Job, Reason, Record
 
-VERSION = 3
+VERSION = 4
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 
@@ -27,6 +27,8 @@ class Credit(Record, tag="credit"):
 
     session: str
     jobs: int
+    recipe_sha256: str = ""
+    """The recipe in force: capture follows, and says so with a Hello. Empty: the one that capture has."""
 
 
 class Sighting(Record, tag="sighting"):

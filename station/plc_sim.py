@@ -56,6 +56,7 @@ def run(
     window_ms: int,
     pictures: Path | None,
     misbehaviour: Misbehaviour,
+    recipe: int,
     accepts_simulated: bool,
     log: Path | None,
     console: Console,
@@ -65,7 +66,7 @@ def run(
     if not modbus.enabled or modbus.mode != "triggered":
         raise StationError("The station is free running.", "Set outputs.modbus_server.mode to triggered.")
     camera = Camera(pictures, settings.capture.hot_folder)
-    program = Program(window_ms=window_ms, accepts_simulated=accepts_simulated)
+    program = Program(window_ms=window_ms, recipe=recipe, accepts_simulated=accepts_simulated)
     with (
         PlcSimulator(modbus.host, modbus.port, program, camera.fire, misbehaviour) as plc,
         Live(console=console, refresh_per_second=10) as live,

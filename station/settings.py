@@ -67,6 +67,9 @@ def _checked_network(network: str) -> str:
 Network = Annotated[str, AfterValidator(_checked_network)]
 
 
+RecipeNumber = Annotated[int, Field(ge=1, le=65_535)]
+
+
 class Section(BaseModel):
     """Base of all sections: unknown keys refused, frozen."""
 
@@ -183,6 +186,8 @@ class SettingsFile(Section):
     station: StationSettings
     recipe: Path
     """recipe.yaml of the product."""
+    recipes: dict[RecipeNumber, Path] = {}
+    """What the PLC may ask for: number -> recipe.yaml."""
     model: Path
     """manifest.json of the model release."""
     keys_folder: Path = Path("run/station/keys")
@@ -252,6 +257,8 @@ def _absolute(value: object, folder: Path) -> object:
         return with_absolute_paths(value, folder)
     if isinstance(value, Path):
         return folder / value
+    if isinstance(value, dict):
+        return {key: _absolute(item, folder) for key, item in value.items()}
     if isinstance(value, str) and value.startswith(IPC):
         return IPC + str(folder / value.removeprefix(IPC))
     return value

@@ -6,7 +6,7 @@ each is one process with one ZeroMQ context. What is configured wrongly is found
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import zmq
@@ -15,6 +15,7 @@ from station.capture.crop import golden_crops
 from station.capture.service import CaptureService
 from station.curve import ClientKeys, Door, client_keys
 from station.engine.frames import EngineSpec
+from station.errors import ConfigurationError
 from station.inspection import Inspection
 from station.journal_reader import JournalReader
 from station.judge import judge
@@ -31,6 +32,7 @@ from station.records import ImageRef, Job, RegionCrop
 from station.settings import Settings, is_of_this_machine
 from station.supervisor_notify import ServiceNotifier
 from station.watch import Position, Watch
+from station.worker.changeover import Changeover, Product
 from station.worker.engine_host import EngineHost
 from station.worker.journal import Journal
 from station.worker.pairing import REMEMBERED_PICTURES
@@ -39,6 +41,8 @@ from station.worker.retention import Folders, RetentionOutput, Rules
 from station.worker.service import WorkerService
 from station.worker.triggers import Triggers
 
+IN_FORCE = "recipe-in-force.json"
+"""File beside the journal: the recipe in force, once the PLC has changed it."""
 SWITCH_THREADS_S = 0.0005
 """How long a thread of the worker may compute while another waits; Python's own 5 ms, a few times over, are what a PLC
 would wait while the archive draws."""
@@ -48,9 +52,10 @@ Context = zmq.Context[zmq.Socket[bytes]]
 
 def run_capture(settings: Settings, stop: threading.Event) -> None:
     """Run capture until `stop` is set. Raises StationError."""
-    recipe = load_recipe(settings.recipe)
+    recipe, more = load_recipe(settings.recipe), list(_numbered_recipes(settings).values())
+    keys = _shown_to(settings, settings.queue.endpoint)
     with _context() as context:
-        CaptureService(settings, recipe, context, keys=_shown_to(settings, settings.queue.endpoint)).run(stop)
+        CaptureService(settings, recipe, context, keys=keys, more=more).run(stop)
 
 
 def run_worker(settings: Settings, stop: threading.Event) -> None:
@@ -96,14 +101,18 @@ def _shown_to(settings: Settings, *endpoints: str) -> ClientKeys | None:
 
 def _worker(settings: Settings, recipe: Recipe, context: Context, door: Door | None) -> WorkerService:
     journal = Journal(settings.journal.path)
-    golden = golden_crops(recipe)
-    outputs = _outputs(settings, recipe, context, journal, door)
+    numbered = _numbered_recipes(settings)
+    products = {number: _product(each) for number, each in numbered.items()}
+    start = next(
+        (product for product in products.values() if product.recipe.sha256 == recipe.sha256), None
+    ) or _product(recipe)
+    outputs = _outputs(settings, recipe, numbered, context, journal, door)
     queue = settings.queue
     return WorkerService(
         station=settings.station.name,
         config_sha256=settings.config_sha256,
         recipe=recipe,
-        inspection=Inspection(recipe, golden),
+        inspection=start.inspection,
         judge=judge,
         queue=JobQueue(context, queue.endpoint, queue.credit, None if is_of_this_machine(queue.endpoint) else door),
         door=door,
@@ -112,12 +121,20 @@ def _worker(settings: Settings, recipe: Recipe, context: Context, door: Door | N
         outputs=outputs,
         notifier=ServiceNotifier(),
         triggers=_triggers(settings, recipe, outputs),
-        golden=_golden_job(recipe, golden),
+        golden=start.golden,
+        changeover=Changeover(products, start, settings.journal.path.with_name(IN_FORCE)),
         may_be_ready=lambda: all(output.is_armed for output in outputs if isinstance(output, ModbusClientOutput)),
     )
 
 
-def _outputs(settings: Settings, recipe: Recipe, context: Context, journal: Journal, door: Door | None) -> list[Output]:
+def _outputs(
+    settings: Settings,
+    recipe: Recipe,
+    numbered: Mapping[int, Recipe],
+    context: Context,
+    journal: Journal,
+    door: Door | None,
+) -> list[Output]:
     """Return the enabled outputs in the order in which they are told: the PLC first."""
     outputs: list[Output] = []
     modbus, client, publisher, archive = (
@@ -134,6 +151,7 @@ def _outputs(settings: Settings, recipe: Recipe, context: Context, journal: Jour
                 triggered=modbus.mode == "triggered",
                 allow=modbus.allow,
                 recipe_sha256=recipe.sha256,
+                recipes={each.sha256: number for number, each in numbered.items()},
             )
         )
     if client.enabled:
@@ -161,7 +179,7 @@ def _outputs(settings: Settings, recipe: Recipe, context: Context, journal: Jour
             )
         )
     if archive.enabled:
-        outputs.append(ArchiveOutput(archive.folder, recipe))
+        outputs.append(ArchiveOutput(archive.folder, recipe, list(numbered.values())))
     outputs.append(_retention(settings, journal))
     return outputs
 
@@ -188,6 +206,21 @@ def _triggers(settings: Settings, recipe: Recipe, outputs: list[Output]) -> Trig
         is_free_running=modbus.mode == "free_running",
         known=[verdict.image.sha256 for verdict in reversed(last)],
     )
+
+
+def _numbered_recipes(settings: Settings) -> dict[int, Recipe]:
+    """Return the recipes that the PLC can have. Raises ConfigurationError."""
+    recipes = {number: load_recipe(path) for number, path in settings.recipes.items()}
+    if len({recipe.sha256 for recipe in recipes.values()}) < len(recipes):
+        problem = f"{settings.config_path}: recipes: one recipe has two numbers; each needs one of its own."
+        raise ConfigurationError([problem])
+    return recipes
+
+
+def _product(recipe: Recipe) -> Product:
+    """Return what the worker needs of a recipe. Raises ConfigurationError if the golden picture cannot be read."""
+    crops = golden_crops(recipe)
+    return Product(recipe, Inspection(recipe, crops), _golden_job(recipe, crops))
 
 
 def _golden_job(recipe: Recipe, crops: dict[str, RegionCrop]) -> Job:

@@ -160,12 +160,12 @@ def recipe_data() -> dict[str, Any]:
     }
 
 
-def write_recipe(folder: Path) -> Path:
-    """Write golden.png and recipe.yaml into `folder` and return the path of recipe.yaml."""
+def write_recipe(folder: Path, **changes: Any) -> Path:
+    """Write golden.png and recipe.yaml into `folder`, keywords replace keys; return the path of recipe.yaml."""
     golden = encoded(draw_part(), ".png")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "golden.png").write_bytes(golden)
-    data = recipe_data() | {"golden_sha256": hashlib.sha256(golden).hexdigest()}
+    data = recipe_data() | {"golden_sha256": hashlib.sha256(golden).hexdigest()} | changes
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(data, sort_keys=False))
     return path

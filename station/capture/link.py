@@ -46,6 +46,8 @@ class WorkerLink:
         self._endpoint = endpoint
         self._keys = keys
         self._hello = encode(hello)
+        self.recipe_sha256 = hello.recipe_sha256
+        """The recipe in force at the worker; what capture began with until the worker says another."""
         self._resend_after_s = deadline_ms / 1000 + RESEND_AFTER_DEADLINE_S
         self._complaints = Complaints(_log)
         self._socket: zmq.Socket[bytes] | None = None
@@ -92,6 +94,11 @@ class WorkerLink:
         """Send the job as soon as there is credit."""
         self._waiting.append(job)
         self._send_waiting()
+
+    def follow(self, hello: Hello) -> None:
+        """Say at once that capture has another recipe."""
+        self._hello = encode(hello)
+        self._next_hello_s = 0.0
 
     def tell(self, sighting: Sighting) -> None:
         """Tell the worker of a picture at once, whatever the credit; if it cannot be sent, the job will tell."""
@@ -147,6 +154,7 @@ class WorkerLink:
 
     def _take_credit(self, credit: Credit) -> None:
         self.credit = credit.jobs
+        self.recipe_sha256 = credit.recipe_sha256 or self.recipe_sha256
         if self._session not in {"", credit.session}:
             self._send_again("was started anew")
         self._session = credit.session

@@ -14,6 +14,7 @@ from station.capture.job_id import captured_at
 from station.capture.picture_file import PictureFile, nothing_read, read_path
 from station.capture.registration import PartFinder
 from station.errors import CaptureError
+from station.messages import Hello
 from station.recipe import Recipe
 from station.records import Failure, ImageRef, Job, Reason, RegionCrop, Registration
 
@@ -25,6 +26,8 @@ class Preparer:
         golden = golden_picture(recipe)
         self._recipe = recipe
         self.limits = limits
+        self.hello = Hello(recipe=recipe.file.recipe, recipe_sha256=recipe.sha256)
+        """What capture tells the worker while it prepares with this recipe."""
         self._golden_size = (golden.shape[1], golden.shape[0])
         self._finder = PartFinder(recipe.file.registration, golden)
 

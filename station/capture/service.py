@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -30,7 +30,7 @@ from station.complaints import Complaints
 from station.curve import ClientKeys
 from station.disk import DiskRoom
 from station.errors import SpoolError
-from station.messages import Hello, Sighting
+from station.messages import Sighting
 from station.recipe import Recipe
 from station.records import Failure, ImageRef, Job, Reason
 from station.settings import Settings
@@ -67,7 +67,10 @@ class _Judged:
 
 
 class CaptureService:
-    """Capture for one station and one recipe. Raises ConfigurationError if the golden picture cannot be read."""
+    """Capture for one station: the recipe that it starts with, and more that the worker may change to.
+
+    Raises ConfigurationError if a golden picture cannot be read.
+    """
 
     def __init__(
         self,
@@ -76,16 +79,18 @@ class CaptureService:
         context: zmq.Context[zmq.Socket[bytes]],
         notifier: ServiceNotifier | None = None,
         keys: ClientKeys | None = None,
+        more: Sequence[Recipe] = (),
     ) -> None:
         capture = settings.capture
         limits = CaptureLimits(capture.max_file_mib * 1024 * 1024, capture.max_megapixels * 1_000_000)
         folders = Folders(capture.hot_folder, capture.spool, settings.outputs.archive.folder, capture.quarantine)
-        hello = Hello(recipe=recipe.file.recipe, recipe_sha256=recipe.sha256)
-        self._preparer = Preparer(recipe, limits)
+        self._preparers = {each.sha256: Preparer(each, limits) for each in (recipe, *more)}
+        self._preparer = self._preparers[recipe.sha256]
+        deadline_ms = max(each.file.deadline_ms for each in (recipe, *more))
         self._spool = Spool(folders, limits.max_file_bytes)
         self._room = DiskRoom(capture.spool)
         self._hot = HotFolder(capture.hot_folder, capture.rescan_s, capture.settle_ms)
-        self._link = WorkerLink(context, settings.queue.endpoint, hello, recipe.file.deadline_ms, keys)
+        self._link = WorkerLink(context, settings.queue.endpoint, self._preparer.hello, deadline_ms, keys)
         self._notifier = notifier or ServiceNotifier()
         self._complaints = Complaints(_log)
         self._found: deque[str] = deque()
@@ -121,6 +126,7 @@ class CaptureService:
         """One turn of the loop."""
         for ack in self._link.wait(self._rest_s(), self._hot.event_fd):
             self._to_release.append(_Judged(self._at_worker.pop(ack.job_id), ack.unreadable))
+        self._follow(self._link.recipe_sha256)
         if not self._found and self._hot.due_in_s() == 0:
             self._found.extend(self._hot.scan())
         if self._found:
@@ -131,6 +137,21 @@ class CaptureService:
         self._notifier.alive()
         self._notifier.status(self._state())
 
+    def _follow(self, recipe_sha256: str) -> None:
+        """Prepare with the recipe that is in force at the worker."""
+        if recipe_sha256 == self._preparer.hello.recipe_sha256:
+            return
+        if recipe_sha256 not in self._preparers:
+            self._complaints.say(
+                "unknown recipe",
+                f"The worker has a recipe {recipe_sha256[:12]} that capture does not know, every part is rejected:"
+                " restart both, so that they read the same config.yaml and recipes.",
+            )
+            return
+        self._preparer = self._preparers[recipe_sha256]
+        self._link.follow(self._preparer.hello)
+        _log.info("Recipe %s %s is in force.", self._preparer.hello.recipe, recipe_sha256[:12])
+
     def _rest_s(self) -> float:
         """Return how long the loop may wait."""
         if self._found or (self._waiting and self._has_room()):
@@ -138,7 +159,8 @@ class CaptureService:
         return min(LONGEST_WAIT_S, self._hot.due_in_s())
 
     def _has_room(self) -> bool:
-        return self._link.open_jobs < self._link.credit + JOBS_AHEAD
+        """Before the worker has answered once it is not known which recipe is in force."""
+        return self._link.credit > 0 and self._link.open_jobs < self._link.credit + JOBS_AHEAD
 
     def _claim(self, name: str) -> None:
         """Take one file into the spool if it is complete. While that is impossible, all files stay where they are."""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from station import failpoints
 from station.engine import frames
-from station.engine.base import Answer, Engine
+from station.engine.base import Answer, Engine, Question
 from station.engine.no_network import give_up_network
 from station.engine.scripted import ScriptedEngine, script_from_environment
 from station.errors import EngineError, StationError
@@ -42,18 +42,26 @@ def main(socket_fd: int, parent_pid: int) -> int:
         try:
             give_up_network()  # before any model file is opened
             engine = _build(load.spec)
-            engine.prepare(load.question)
+            _prepare(link, engine, load.question)
+            for ask in asks:
+                if isinstance(ask, frames.Prepare):
+                    _prepare(link, engine, ask.question)
+                    continue
+                failpoints.hit("engine-asked")
+                link.sendall(frames.encode(_answer(engine, ask)))
+                failpoints.hit("engine-answered")
         except StationError as error:
             link.sendall(frames.encode(frames.Refused(job_id=None, detail=str(error))))
             return 1
-        failpoints.hit("engine-loaded")
-        link.sendall(frames.encode(frames.Loaded(model=engine.model(), is_simulated=engine.is_simulated)))
-        for ask in asks:
-            failpoints.hit("engine-asked")
-            link.sendall(frames.encode(_answer(engine, ask)))
-            failpoints.hit("engine-answered")
         engine.close()
     return 0
+
+
+def _prepare(link: socket.socket, engine: Engine, question: Question) -> None:
+    """Make the engine ready for this question, and say so. Raises EngineError."""
+    engine.prepare(question)
+    failpoints.hit("engine-loaded")
+    link.sendall(frames.encode(frames.Loaded(model=engine.model(), is_simulated=engine.is_simulated)))
 
 
 def _build(spec: frames.EngineSpec) -> Engine:

@@ -1,8 +1,8 @@
 """Every message between the worker and its engine child, and how they are cut out of a byte stream. Pure.
 
-The worker says `Load` once, then one `Ask` at a time. The child answers `Loaded` or `Refused`, then `Answered` or
-`Refused` for each ask. A frame is four bytes of length (big-endian) and a msgpack message. Both ends are of one
-release and start together, so there is no version.
+The worker says `Load` once, then one `Ask` or `Prepare` at a time. The child answers `Loaded` or `Refused` to `Load`
+and `Prepare`, `Answered` or `Refused` to each ask. A frame is four bytes of length (big-endian) and a msgpack message.
+Both ends are of one release and start together, so there is no version.
 """
 
 import msgspec
@@ -37,6 +37,12 @@ class Load(Record, tag="load"):
     question: Question
 
 
+class Prepare(Record, tag="prepare"):
+    """Worker -> child: from now on it is about this question; the model stays loaded."""
+
+    question: Question
+
+
 class Loaded(Record, tag="loaded"):
     """Child -> worker: the question is prepared, ask."""
 
@@ -59,13 +65,13 @@ class Answered(Record, tag="answered"):
 
 
 class Refused(Record, tag="refused"):
-    """Child -> worker: the engine raised EngineError while loading (`job_id` None; the child ends) or on an ask."""
+    """Child -> worker: the engine raised EngineError: on an ask, or at `Load` or `Prepare` (`job_id` None; it ends)."""
 
     job_id: str | None
     detail: str
 
 
-Frame = Load | Loaded | Ask | Answered | Refused
+Frame = Load | Prepare | Loaded | Ask | Answered | Refused
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Frame)

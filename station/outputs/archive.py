@@ -12,6 +12,7 @@ import os
 import queue
 import re
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from station import failpoints, verdict_json
@@ -40,9 +41,11 @@ class ArchiveOutput:
 
     name = "archive"
 
-    def __init__(self, folder: Path, recipe: Recipe) -> None:
+    def __init__(self, folder: Path, recipe: Recipe, more: Sequence[Recipe] = ()) -> None:
+        """`recipe` and `more`: those that jobs are made with."""
         self._folder = folder
         self._recipe = recipe
+        self._recipes = {each.sha256: each for each in (recipe, *more)}
         self._waiting: queue.Queue[_Waiting | None] = queue.Queue(QUEUE_VERDICTS)
         self._thread: threading.Thread | None = None
         self.complaints = Complaints(_log)
@@ -111,7 +114,9 @@ class ArchiveOutput:
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder / VERDICT_NAME, verdict_json.encode(verdict))
         picture = io.BytesIO()
-        annotate(verdict, job, self._recipe).save(picture, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+        annotate(verdict, job, self._recipes.get(job.recipe_sha256, self._recipe)).save(
+            picture, "JPEG", quality=JPEG_QUALITY, subsampling=0
+        )
         _write(folder / ANNOTATED_NAME, picture.getvalue())
 
 

@@ -46,5 +46,8 @@ class TriggerSource(Protocol):
     def mismatched(self) -> None:
         """Tell the PLC that pictures and triggers do not match."""
 
+    def recipe_is(self, number: int) -> None:
+        """Tell the PLC which recipe the worker has now; 0: one without a number."""
+
     def command_done(self, *, succeeded: bool) -> None:
         """Tell the PLC how its command ended."""

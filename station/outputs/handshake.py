@@ -7,6 +7,7 @@ Nothing here can make a pass: a result is shown as it was judged, for the trigge
 """
 
 import enum
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -37,6 +38,7 @@ class CommandCode(enum.IntEnum):
     """What the PLC may ask for. All others are refused."""
 
     PREPARE_RECIPE = 1
+    UNPREPARE_RECIPE = 2
     RUN_GOLDEN_CHECK = 3
     HALT = 4
     RESET = 5
@@ -69,7 +71,13 @@ class Handshake(Record, frozen=True):
 
     triggered: bool
     """False: free running; no trigger is taken, every verdict is shown."""
+    recipes: Mapping[str, int] = msgspec.field(default_factory=dict)
+    """sha256 -> number of the recipes that the PLC can have."""
     recipe_loaded: int = 0
+    """Number of the recipe in force."""
+    has_recipe: bool = True
+    """False while it is being changed, and after UnprepareRecipe."""
+    is_changing: bool = False
     state: PlcState = PlcState()
     control: Control = Control()
     acquisition: Acquisition = Acquisition.CLOSED
@@ -167,6 +175,11 @@ def window_closed(before: Handshake, acquisition_id: int) -> Handshake:
     return _settled(_step(msgspec.structs.replace(before, window_of=None), Event.WINDOW_CLOSED))
 
 
+def recipe_is(before: Handshake, number: int) -> Handshake:
+    """Take in which recipe the worker has from now on; 0: one without a number."""
+    return msgspec.structs.replace(before, recipe_loaded=number)
+
+
 def mismatched(before: Handshake) -> Handshake:
     """Take in that pictures and triggers do not match: a fault, until the PLC clears it."""
     return _settled(msgspec.structs.replace(before, fault=FaultCode.IMAGE_TRIGGER_MISMATCH))
@@ -181,8 +194,11 @@ def beaten(before: Handshake, *, ready: bool, now_ns: int) -> Handshake:
 
 
 def command_done(before: Handshake, *, succeeded: bool) -> Handshake:
-    """Take in that the worker carried out, or refused, the command."""
-    return _settled(_step(before, Event.COMMAND_DONE if succeeded else Event.COMMAND_REFUSED))
+    """Take in that the worker carried out, or refused, the command. After a failed change there is no recipe."""
+    after = _step(before, Event.COMMAND_DONE if succeeded else Event.COMMAND_REFUSED)
+    if before.is_changing:
+        after = msgspec.structs.replace(after, has_recipe=succeeded, is_changing=False)
+    return _settled(after)
 
 
 def safe(before: Handshake, fault: FaultCode = FaultCode.NONE) -> Handshake:
@@ -194,7 +210,8 @@ def safe(before: Handshake, fault: FaultCode = FaultCode.NONE) -> Handshake:
 def view(handshake: Handshake) -> PlcState:
     """Return what the status block shows."""
     command = handshake.command
-    kept = len(handshake.waiting) + (handshake.state.result is not None)
+    result = handshake.state.result
+    kept = len(handshake.waiting) + (result is not None)
     signals = Signals(
         is_paired=handshake.triggered,
         trigger_ready=handshake.acquisition is Acquisition.READY,
@@ -210,7 +227,8 @@ def view(handshake: Handshake) -> PlcState:
         plc_heartbeat=handshake.control.plc_heartbeat,
         acquisition_id=handshake.acquisition_id if handshake.triggered else None,
         free_buffers=BUFFERS - kept,
-        recipe_loaded=handshake.recipe_loaded,
+        recipe_loaded=handshake.recipe_loaded if handshake.has_recipe else 0,
+        recipe_used=handshake.recipes.get(result.recipe_sha256, 0) if result else 0,
         serial=handshake.serial,
     )
     return msgspec.structs.replace(handshake.state, signals=signals)
@@ -302,8 +320,13 @@ def _commanded(before: Handshake) -> Outcome:
             after = _reset(after)
         case CommandCode.ACKNOWLEDGE_ERROR:
             after = _fault_cleared(after)
-        case CommandCode.PREPARE_RECIPE if argument == before.recipe_loaded:
-            pass
+        case CommandCode.UNPREPARE_RECIPE:
+            after = msgspec.structs.replace(after, has_recipe=False)
+        case CommandCode.PREPARE_RECIPE if argument == before.recipe_loaded != 0:
+            after = msgspec.structs.replace(after, has_recipe=True)
+        case CommandCode.PREPARE_RECIPE if argument in before.recipes.values() and not _has_part(before):
+            after = msgspec.structs.replace(after, has_recipe=False, is_changing=True)
+            return Outcome(after, (CommandGiven(code=CommandCode.PREPARE_RECIPE, argument=argument),))
         case CommandCode.RUN_GOLDEN_CHECK:
             return Outcome(after, (CommandGiven(code=CommandCode.RUN_GOLDEN_CHECK, argument=argument),))
         case _:
@@ -345,11 +368,17 @@ def _offline_reason(handshake: Handshake) -> OfflineReason:
         return OfflineReason.STOPPED_OR_FAULT if handshake.has_turned else OfflineReason.BOOTING
     if handshake.is_halted or handshake.control.set_offline:
         return OfflineReason.SET_OFFLINE_BY_PLC
+    if not handshake.has_recipe:
+        return OfflineReason.NO_RECIPE
     if not handshake.is_engine_ready:
         return OfflineReason.MODEL_LOADING
     if handshake.triggered and handshake.plc_link is not PlcLink.ALIVE:
         return OfflineReason.PLC_HEARTBEAT_LOST
     return OfflineReason.NONE
+
+
+def _has_part(handshake: Handshake) -> bool:
+    return bool(handshake.open_triggers) or handshake.window_of is not None
 
 
 def _may_trigger(handshake: Handshake) -> bool:

@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 
 from pymodbus.constants import ExcCodes
@@ -48,14 +48,23 @@ class ModbusServerOutput:
     name = "modbus_server"
 
     def __init__(
-        self, host: str, port: int, *, triggered: bool = False, allow: Sequence[str] = (), recipe_sha256: str = ""
+        self,
+        host: str,
+        port: int,
+        *,
+        triggered: bool = False,
+        allow: Sequence[str] = (),
+        recipe_sha256: str = "",
+        recipes: Mapping[str, int] | None = None,
     ) -> None:
+        """`recipe_sha256` is in force at first; `recipes`: sha256 -> number of those that the PLC can have."""
         self._host = host
         self._port = port
         self._allow = allow
         self.complaints = Complaints(_log)
         """What peers did wrong, by kind; counted in the server's thread."""
-        start = Handshake(triggered=triggered, recipe_loaded=plc_map.recipe_number(recipe_sha256))
+        numbers = dict(recipes or {})
+        start = Handshake(triggered=triggered, recipes=numbers, recipe_loaded=numbers.get(recipe_sha256, 0))
         self._exchange = Exchange(start)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -104,6 +113,10 @@ class ModbusServerOutput:
     def window_closed(self, acquisition_id: int) -> None:
         """Take the next trigger, if the PLC wants."""
         self._exchange.step(lambda now: handshake.window_closed(now, acquisition_id))
+
+    def recipe_is(self, number: int) -> None:
+        """Show which recipe is in force."""
+        self._exchange.step(lambda now: handshake.recipe_is(now, number))
 
     def mismatched(self) -> None:
         """Show that pictures and triggers do not match."""

@@ -62,6 +62,7 @@ def as_structured_text() -> str:
         heartbeat_ms=plc_rules.HEARTBEAT_TIMEOUT_MS,
         beat_ms=plc_rules.PLC_BEAT_MS,
         late=plc_rules.LATE_IN_A_ROW,
+        prepare_recipe=plc_rules.PREPARE_RECIPE,
         faults=" OR ".join(f"(Status.FaultCode = {fault.value})" for fault in plc_rules.CLEARED_FAULTS),
         **{step.name: step.value for step in Step},
     )
@@ -117,6 +118,7 @@ VAR_INPUT
     Serial : ARRAY[0..21] OF WORD;
     InspectWindow : TIME := T#2S; (* from PartPresent; then the part is a reject *)
     InspectWindowMs : UINT := 2000; (* the same, for the station *)
+    Recipe : UINT := 0; (* number of the recipe that the parts need; 0: whatever is in force *)
     AcceptSimulated : BOOL := FALSE; (* trying out without a model; never for real parts *)
 END_VAR
 VAR_OUTPUT
@@ -140,7 +142,7 @@ END_VAR
 
 Accept := FALSE;
 Reject := FALSE;
-Waiting := (Step <> {RESET}) AND (Step <> {IDLE});
+Waiting := (Step <> {RESET}) AND (Step <> {IDLE}) AND (Step <> {RECIPE});
 {decode}
 
 (* The station's heartbeat: it must change within {heartbeat_ms} ms. *)
@@ -159,6 +161,7 @@ IsMine := Status.TriggerId = Ctl.TriggerId;
 (* The acceptance rule. *)
 Pass := Whole AND Fresh AND ReadOk AND Status.Online AND Status.ResultsValid AND HasAcked AND IsMine
     AND (Status.InspectionCompleted <> OldToggle) AND (Status.InspectionId <> OldInspectionId)
+    AND ((Recipe = 0) OR (Status.RecipeUsed = Recipe))
     AND (AcceptSimulated OR NOT Status.Simulated) AND NOT Status.NG AND Status.OK
     AND (Status.ResultEvaluation = 1) AND NOT Window.Q;
 
@@ -171,7 +174,7 @@ ELSE
     CASE Step OF
     {RESET}: (* make the station forget every trigger and result of before, and see that it did *)
         Ctl.TriggerEnable := FALSE; Ctl.Trigger := FALSE; Ctl.ResultsAck := FALSE; Ctl.SetUserData := FALSE;
-        Ctl.BufferResultsEnable := FALSE;
+        Ctl.BufferResultsEnable := FALSE; Ctl.ExecuteCommand := FALSE;
         IF NOT ResetBegun THEN
             ResetBeat := Ctl.PlcHeartbeat;
             ResetBegun := TRUE;
@@ -184,7 +187,12 @@ ELSE
         Ctl.BufferClear := Step = {RESET};
         Ctl.ClearFault := Step = {RESET};
     {IDLE}:
-        IF PartPresent THEN
+        IF ReadOk AND (Recipe <> 0) AND (Status.RecipeLoaded <> Recipe) THEN
+            Ctl.CommandCode := {prepare_recipe};
+            Ctl.CommandArgument := Recipe;
+            Ctl.ExecuteCommand := TRUE;
+            Step := {RECIPE};
+        ELSIF PartPresent THEN
             IF LastTriggerId = 65535 THEN LastTriggerId := 1; ELSE LastTriggerId := LastTriggerId + 1; END_IF;
             Ctl.TriggerId := LastTriggerId;
             Ctl.SetUserData := HasSerial;
@@ -194,6 +202,14 @@ ELSE
         ELSIF ReadOk AND ({faults}) THEN (* was rejected; ends with ClearFault *)
             Step := {RESET};
             ResetBegun := FALSE;
+        END_IF;
+    {RECIPE}: (* parts wait; again and again until the station has it *)
+        IF ReadOk THEN
+            IF Ctl.ExecuteCommand THEN
+                Ctl.ExecuteCommand := NOT (Status.CommandCompleted OR Status.CommandFailed);
+            ELSIF NOT Status.CommandCompleted AND NOT Status.CommandFailed THEN
+                Step := {IDLE};
+            END_IF;
         END_IF;
     {SERIAL}:
         IF ReadOk THEN

@@ -6,6 +6,7 @@ later release will serve has its place already and reads 0. A register never mov
 """
 
 import enum
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -109,9 +110,9 @@ STATUS: tuple[Field, ...] = (
     _word(21, "ProcessingTime", "ms", "from the complete file to the journal; 65535: that or more"),
     _word(22, "QueueDepth", "jobs", "", served=False),
     _word(23, "ResultAge", "ms", "since the verdict of this result; 65535: that or more"),
-    _word(24, "RecipeUsed", "hash", "first 2 bytes of the sha256 of the recipe used for this result"),
-    _word(25, "RecipeLoaded", "hash", "first 2 bytes of the sha256 of the recipe in use"),
-    _double(26, "ConfigChecksum", "hash", "first 4 bytes of the sha256 of the configuration used for this result"),
+    _word(24, "RecipeUsed", "number", "of the recipe that this result was judged with; 0: it has none (recipes)"),
+    _word(25, "RecipeLoaded", "number", "of the recipe in force; 0: it has no number, or there is none now"),
+    _double(26, "ConfigChecksum", "hash", "of configuration, recipe and model of this result: differs when one does"),
     _double(28, "ModelHash", "hash", "first 4 bytes of the sha256 of the manifest of the model that judged"),
     _double(30, "CountTriggers", "parts", "results since the start of the worker; the sum of the next four"),
     _double(32, "CountOK", "parts", ""),
@@ -143,7 +144,7 @@ CONTROL: tuple[Field, ...] = (
     _bit(0, 9, "BufferClear", "0 to 1 drops every result shown or kept"),
     _word(1, "PlcHeartbeat", "beats", "any other value at least once a second"),
     _word(2, "CommandCode", "code", "what ExecuteCommand does"),
-    _word(3, "CommandArgument", "", "1 PrepareRecipe: RecipeLoaded that is expected"),
+    _word(3, "CommandArgument", "", "1 prepare recipe: its number in the configuration (recipes)"),
     _word(4, "TriggerId", "", "the PLC's own part counter, 1 to 65535, another one for each trigger"),
     _word(5, "InspectWindow", "ms", "the result comes within this time of the trigger; 0: the recipe's deadline"),
     Field(name="Serial", register=8, type=Type.TEXT, unit="", meaning="44 ASCII bytes, padded with 0", words=22),
@@ -269,6 +270,7 @@ def _station_values(state: PlcState) -> dict[str, int]:
         "PlcHeartbeatEcho": signals.plc_heartbeat,
         "FreeResultBuffers": signals.free_buffers,
         "RecipeLoaded": signals.recipe_loaded,
+        "RecipeUsed": signals.recipe_used,
         "Online": state.online,
         "SystemBusy": state.offline_reason is OfflineReason.MODEL_LOADING,
         "InspectionCompleted": state.toggle,
@@ -308,8 +310,7 @@ def _result_values(verdict: Verdict) -> dict[str, int]:
         "NGPins": _bitmap(ng_pins),
         "NotDecidablePins": _bitmap(unsure_pins),
         "ProcessingTime": min(round(verdict.ms.total), 0xFFFF),
-        "RecipeUsed": recipe_number(verdict.recipe_sha256),
-        "ConfigChecksum": _hash_value(verdict.config_sha256, 4),
+        "ConfigChecksum": _hash_value(_checksum(verdict), 4),
         "ModelHash": _hash_value(verdict.model.sha256, 4),
     }
 
@@ -337,9 +338,10 @@ def _bitmap(pin_numbers: Sequence[int]) -> int:
     return sum(1 << number - 1 for number in pin_numbers if number <= BITMAP_PINS)
 
 
-def recipe_number(recipe_sha256: str) -> int:
-    """Return the number by which the PLC knows a recipe."""
-    return _hash_value(recipe_sha256, 2)
+def _checksum(verdict: Verdict) -> str:
+    """Return the hash of all that decides how a part is judged, hex."""
+    parts = verdict.config_sha256, verdict.recipe_sha256, verdict.model.sha256
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
 def _hash_value(sha256: str, length_bytes: int) -> int:

@@ -20,6 +20,8 @@ HEARTBEAT_TIMEOUT_MS = 2 * BEAT_MS
 """The station's heartbeat must change within this time. A worker's loop that stops is so seen within three beats: one
 that its last turn vouched for, and these two."""
 PLC_BEAT_MS = 200
+PREPARE_RECIPE = 1
+"""CommandCode."""
 LATE_IN_A_ROW = 3
 """So many parts without an answer of their own, and the line stops."""
 TORN_WORD = "StatusComplement is not register 0 inverted"
@@ -42,6 +44,7 @@ class Step(enum.IntEnum):
     TRIGGER = 3
     RESULT = 4
     ACK = 5
+    RECIPE = 6
 
 
 class Part(Record, frozen=True):
@@ -67,6 +70,8 @@ class Program(Record, frozen=True):
     """Kept over a restart by a PLC with retained memory; the rules hold without it too."""
     accepts_simulated: bool = False
     """For trying out without a model; never for real parts."""
+    recipe: int = 0
+    """Number of the recipe that the parts need; the program has the station change to it. 0: whatever is in force."""
     step: Step = Step.RESET
     control: Control = Control(buffer_clear=True)
     started_ms: int = 0
@@ -103,8 +108,8 @@ def scan(program: Program, words: Sequence[int] | None, part: Part | None, now_m
     shown = plc_map.decode(words) if words is not None and len(words) == plc_map.WORDS else None
     program = _beaten(program, shown, now_ms)
     match program.step:
-        case Step.RESET:
-            return Scan(_reset(program, shown))
+        case Step.RESET | Step.RECIPE:
+            return Scan(_reset(program, shown) if program.step is Step.RESET else _changing(program, shown))
         case Step.IDLE:
             return Scan(_idle(program, shown, part, now_ms))
         case Step.ACK:
@@ -134,6 +139,7 @@ def why_no_pass(program: Program, shown: dict[str, int], now_ms: int) -> str:
         "TriggerId is of another part": shown["TriggerId"] == program.control.trigger_id,
         "InspectionCompleted did not change": shown["InspectionCompleted"] != program.toggle,
         "InspectionId did not change": shown["InspectionId"] != program.inspection_id,
+        "RecipeUsed is another recipe": not program.recipe or shown["RecipeUsed"] == program.recipe,
         "Simulated is 1": program.accepts_simulated or not shown["Simulated"],
         "NG is 1": not shown["NG"],
         "OK is 0": shown["OK"],
@@ -176,7 +182,10 @@ def _reset(program: Program, shown: dict[str, int] | None) -> Program:
 
 
 def _idle(program: Program, shown: dict[str, int] | None, part: Part | None, now_ms: int) -> Program:
-    """Wait for a part; meanwhile clear what keeps the station from taking triggers."""
+    """Wait for a part; before it, change the recipe and clear what keeps the station from taking triggers."""
+    if shown is not None and program.recipe and shown["RecipeLoaded"] != program.recipe:
+        asked = _with(program, command_code=PREPARE_RECIPE, command_argument=program.recipe, execute_command=True)
+        return msgspec.structs.replace(asked, step=Step.RECIPE)
     if part is None:
         return _begin_reset(program) if shown is not None and shown["FaultCode"] in CLEARED_FAULTS else program
     trigger_id = program.last_trigger_id % 0xFFFF + 1
@@ -187,6 +196,16 @@ def _idle(program: Program, shown: dict[str, int] | None, part: Part | None, now
         started_ms=now_ms,
         has_acked=False,
     )
+
+
+def _changing(program: Program, shown: dict[str, int] | None) -> Program:
+    """Hold ExecuteCommand until the station has answered, and until it has seen that it was taken back."""
+    if shown is None:
+        return program
+    has_ended = shown["CommandCompleted"] or shown["CommandFailed"]
+    if program.control.execute_command:
+        return _with(program, execute_command=False) if has_ended else program
+    return program if has_ended else msgspec.structs.replace(program, step=Step.IDLE)
 
 
 def _serial(program: Program, shown: dict[str, int]) -> Program:

@@ -28,6 +28,7 @@ class OfflineReason(enum.IntEnum):
     MODEL_LOADING = 2
     SET_OFFLINE_BY_PLC = 3
     STOPPED_OR_FAULT = 5
+    NO_RECIPE = 7
     PLC_HEARTBEAT_LOST = 8
 
 
@@ -82,6 +83,7 @@ class Signals(Record, frozen=True):
     """None: free running, the inspection id is shown."""
     free_buffers: int = 8
     recipe_loaded: int = 0
+    recipe_used: int = 0
     serial: str = ""
 
 

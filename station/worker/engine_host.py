@@ -92,6 +92,15 @@ class EngineHost:
         self._load = frames.Load(spec=self._spec, question=question)
         self._spawn(self._load, now_ns)
 
+    def prepare(self, question: Question, now_ns: int) -> None:
+        """Ask `question` from now on, also after a restart. LOADING until the child, which must be READY, can."""
+        if self._process is None or self._load is None or self.state is not EngineState.READY:
+            raise EngineError(f"Another question was given to an engine that is {self.state}.")
+        if question != self._load.question:
+            self._load = frames.Load(spec=self._spec, question=question)
+            self.state, self._since_ns = EngineState.LOADING, now_ns
+            self._process.send(frames.Prepare(question=question))
+
     def submit(self, job_id: str, queries: tuple[Query, ...], now_ns: int) -> None:
         """Ask the engine, which must be READY. An Outcome follows, whatever happens."""
         if self._process is None or self.state is not EngineState.READY:

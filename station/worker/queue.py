@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, NamedTuple
 
+import msgspec
 import zmq
 
 from station import messages
@@ -57,6 +58,9 @@ class JobQueue:
         self._endpoint = endpoint
         self._door = door
         self._credit = messages.Credit(session=uuid.uuid4().hex, jobs=credit)
+        self._capture: bytes | None = None
+        self.capture_sha256 = ""
+        """The recipe that capture has, as its last Hello said."""
         self._socket: zmq.Socket[bytes] | None = None
         self._lock: IO[bytes] | None = None
         self._undelivered: dict[str, messages.Ack] = {}
@@ -121,6 +125,12 @@ class JobQueue:
         seen, self._sightings = self._sightings, []
         return seen
 
+    def tell_recipe(self, recipe_sha256: str) -> None:
+        """Tell capture, now and at each Hello, which recipe is in force. Never waits, never raises."""
+        self._credit = msgspec.structs.replace(self._credit, recipe_sha256=recipe_sha256)
+        if self._capture is not None:
+            self._send(self._capture, self._credit)
+
     def acknowledge(self, peer: bytes, ack: messages.Ack) -> None:
         """Tell capture that the journal has the verdict. Never waits, never raises."""
         if not self._send(peer, ack):
@@ -143,6 +153,7 @@ class JobQueue:
             return None
         match message:
             case messages.Hello():
+                self._capture, self.capture_sha256 = parts[0], message.recipe_sha256
                 self._greet(parts[0])
             case messages.Sighting():
                 self._sightings.append(message)

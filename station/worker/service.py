@@ -11,20 +11,20 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from station import failpoints
 from station.complaints import Complaints
 from station.curve import Door
 from station.disk import DiskRoom
-from station.engine.base import Answer, Query, Question
 from station.judge import Judgement
 from station.messages import ack
 from station.outputs.base import Output
-from station.outputs.handshake import CommandGiven
+from station.outputs.handshake import CommandCode, CommandGiven
 from station.recipe import Recipe
 from station.records import Evaluation, Failure, Job, Reason, RegionReport, ResultState, Verdict
 from station.supervisor_notify import ServiceNotifier
+from station.worker.changeover import Changeover, InspectionRules, Turn
 from station.worker.deadlines import Deadlines
 from station.worker.engine_host import EngineHost, EngineState, Outcome
 from station.worker.fanout import Fanout
@@ -39,20 +39,6 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_MS = 100
 MAX_DEATHS = 2
 """A job over which the engine died so often is not asked about again."""
-
-
-class InspectionRules(Protocol):
-    """One recipe's questions, and what the answers mean: `station.inspection.Inspection`."""
-
-    @property
-    def question(self) -> Question:
-        """What is the same for all jobs."""
-
-    def queries(self, job: Job) -> tuple[Query, ...]:
-        """Return what to ask about this job."""
-
-    def regions(self, answers: tuple[Answer, ...], ms: float) -> tuple[RegionReport, ...]:
-        """Return what the answers say of each region."""
 
 
 Judge = Callable[[Recipe, Job, tuple[RegionReport, ...] | None, Failure | None], Judgement]
@@ -86,10 +72,14 @@ class WorkerService:
         notifier: ServiceNotifier,
         triggers: Triggers | None = None,
         golden: Job | None = None,
+        changeover: Changeover | None = None,
         door: Door | None = None,
         may_be_ready: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`triggers` None: no PLC. `golden` is what the PLC's golden check looks at. `door` None: nobody knocks."""
+        """`triggers` None: no PLC. `golden` is what the PLC's golden check looks at. `door` None: nobody knocks.
+
+        `changeover` None: the PLC cannot have another recipe.
+        """
         self._station = station
         self._config_sha256 = config_sha256
         self._recipe = recipe
@@ -103,6 +93,7 @@ class WorkerService:
         self._notifier = notifier
         self._triggers = triggers
         self._golden = golden
+        self._changeover = changeover
         self._door = door
         self._may_be_ready = may_be_ready
         self._held: dict[str, _Held] = {}
@@ -122,6 +113,9 @@ class WorkerService:
 
     def _open(self) -> None:
         self._journal.open()
+        if self._changeover:
+            self._changeover.open()
+        self._queue.tell_recipe(self._recipe.sha256)
         if self._door:
             self._door.open()
         self._outputs.start()
@@ -157,6 +151,7 @@ class WorkerService:
         for outcome in self._engine.poll(time.monotonic_ns()):
             self._take_outcome(outcome)
         self._ask_next()
+        self._change_recipe(time.monotonic_ns())
         if self._door:
             self._door.service()
         self._beat()
@@ -189,7 +184,8 @@ class WorkerService:
         pending.trigger = fate
         if job.failure:
             return
-        if job.recipe_sha256 != self._recipe.sha256:
+        is_of_before = self._changeover is not None and self._changeover.is_of_before(job)
+        if job.recipe_sha256 != self._recipe.sha256 or is_of_before:
             pending.trouble = self._recipe_changed(job)
         else:
             self._await_engine(pending)
@@ -239,10 +235,12 @@ class WorkerService:
         return Failure(reason=Reason.DEADLINE_PASSED, detail=f"No answer {limit}: {why}")
 
     def _recipe_changed(self, job: Job) -> Failure:
+        mine = f"{self._recipe.file.recipe} {self._recipe.sha256[:12]}"
         detail = (
-            f"The job was made with recipe {job.recipe} {job.recipe_sha256[:12]}, the worker has"
-            f" {self._recipe.file.recipe} {self._recipe.sha256[:12]}."
-            " Restart capture and worker so that both read the same recipe."
+            f"The job was made with recipe {job.recipe} {job.recipe_sha256[:12]}, the worker has {mine}. The recipe was"
+            " changed over this part; if not: restart capture and worker so that both read the same recipe."
+            if job.recipe_sha256 != self._recipe.sha256
+            else f"The picture was taken before recipe {mine} was in force."
         )
         return Failure(reason=Reason.RECIPE_CHANGED, detail=detail)
 
@@ -334,8 +332,32 @@ class WorkerService:
         for command in self._triggers.commands() if self._triggers else ():
             self._carry_out(command)
 
-    def _carry_out(self, _golden_check: CommandGiven) -> None:
-        """Look at the golden picture as if it were a part; the one command that the worker has to do with."""
+    def _carry_out(self, command: CommandGiven) -> None:
+        """Begin what the worker has to do with: another recipe, or the golden check."""
+        if command.code is CommandCode.PREPARE_RECIPE:
+            if self._changeover:
+                self._changeover.begin(command.argument, time.monotonic_ns())
+            return
+        self._check_golden()
+
+    def _change_recipe(self, now_ns: int) -> None:
+        """Take a change of the recipe one step further."""
+        if self._changeover is None or self._triggers is None:
+            return
+        is_idle = self._engine.state is EngineState.READY and not self._pending and not self._held
+        match self._changeover.turn(now_ns, is_idle=is_idle, capture_sha256=self._queue.capture_sha256):
+            case Turn.USE:
+                self._recipe, self._inspection, self._golden = self._changeover.in_use
+                self._engine.prepare(self._inspection.question, now_ns)
+                self._triggers.use(self._recipe, self._changeover.number())
+                self._queue.tell_recipe(self._recipe.sha256)
+            case Turn.DONE:
+                self._triggers.command_done(succeeded=True)
+            case Turn.FAILED:
+                self._triggers.command_done(succeeded=False)
+
+    def _check_golden(self) -> None:
+        """Look at the golden picture as if it were a part."""
         if self._golden is None or not self._engine.is_ready:
             self._end_check(is_passed=False)
             return

@@ -55,6 +55,11 @@ class Triggers:
                 self._pairing.trigger(order.trigger, order.taken_ns, order.taken_ns + window_ms * 1_000_000)
         return [order for order in orders if isinstance(order, CommandGiven)]
 
+    def use(self, recipe: Recipe, number: int) -> None:
+        """Take in which recipe is in force, and its number for the PLC."""
+        self._recipe = recipe
+        self._source.recipe_is(number)
+
     def command_done(self, *, succeeded: bool) -> None:
         """Tell the PLC how its command ended."""
         self._source.command_done(succeeded=succeeded)

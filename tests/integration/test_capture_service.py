@@ -12,8 +12,9 @@ from station.capture.prepare import Preparer
 from station.capture.service import CaptureService
 from station.capture.spool import MARK
 from station.errors import SpoolError
-from station.messages import Credit, JobMessage, ack, decode, encode
+from station.messages import Credit, Hello, JobMessage, ack, decode, encode
 from station.recipe import Recipe
+from station.recipe_file import load_recipe
 from station.records import Failure, Job, Reason
 from station.settings import (
     ArchiveSettings,
@@ -23,7 +24,7 @@ from station.settings import (
     Settings,
     StationSettings,
 )
-from tests.pictures import Pose, draw_part, empty_scene, encoded, make_recipe
+from tests.pictures import Pose, draw_part, empty_scene, encoded, make_recipe, write_recipe
 from tests.waiting import wait_until
 
 PART = encoded(draw_part(Pose(20, -10, 3)))
@@ -43,6 +44,10 @@ class Worker(threading.Thread):
         self.judged_before: Failure | None = None
         """What the journal says of each picture; None: what its job says."""
         self.jobs: list[Job] = []
+        self.recipe_sha256 = ""
+        """The recipe in force."""
+        self.hellos: list[str] = []
+        """The recipes that capture said it has."""
         self.start()
 
     def run(self) -> None:
@@ -55,8 +60,11 @@ class Worker(threading.Thread):
                 self.jobs.append(message.job)
                 if self.may_ack(message.job):
                     self._send(peer, message.job)
-            else:
-                self._socket.send_multipart([peer, encode(Credit(session="s", jobs=self._credit))])
+                continue
+            if isinstance(message, Hello):
+                self.hellos.append(message.recipe_sha256)
+            credit = Credit(session="s", jobs=self._credit, recipe_sha256=self.recipe_sha256)
+            self._socket.send_multipart([peer, encode(credit)])
 
     def _send(self, peer: bytes, job: Job) -> None:
         failure = self.judged_before or job.failure
@@ -89,12 +97,13 @@ class Station:
             config_path=folder / "config.yaml",
             config_sha256="0" * 64,
         )
+        self.more: list[Recipe] = []
         self._context = context
         self._stop_now = threading.Event()
         self._thread: threading.Thread | None = None
 
     def service(self) -> CaptureService:
-        return CaptureService(self.settings, self.recipe, self._context)
+        return CaptureService(self.settings, self.recipe, self._context, more=self.more)
 
     def start(self) -> None:
         self._stop_now.clear()
@@ -310,3 +319,30 @@ def test_a_hot_folder_that_comes_back_is_used_again(station: Station, worker: Wo
     station.hot.mkdir()
     station.deliver("b.jpg")
     wait_until(lambda: station.in_archive() == ["a.jpg", "b.jpg"])
+
+
+def test_capture_prepares_with_the_recipe_in_force_at_the_worker_and_says_so(
+    station: Station, worker: Worker, tmp_path: Path
+) -> None:
+    second = load_recipe(write_recipe(tmp_path / "second", recipe="second"))
+    station.more = [second]
+    worker.recipe_sha256 = second.sha256  # changed before capture started
+    station.start()
+    station.deliver("a.jpg")
+    wait_until(lambda: station.in_archive() == ["a.jpg"])
+    worker.recipe_sha256 = station.recipe.sha256
+    wait_until(lambda: worker.hellos[-1] == station.recipe.sha256)
+    station.deliver("b.jpg")
+    wait_until(lambda: station.in_archive() == ["a.jpg", "b.jpg"])
+    assert [job.recipe for job in worker.jobs] == ["second", station.recipe.file.recipe]
+
+
+def test_a_recipe_that_capture_does_not_know_changes_nothing_and_is_reported(
+    station: Station, worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker.recipe_sha256 = "99" * 32
+    station.start()
+    station.deliver("a.jpg")
+    wait_until(lambda: station.in_archive() == ["a.jpg"])
+    assert worker.jobs[0].recipe_sha256 == station.recipe.sha256
+    assert any("does not know" in record.message for record in caplog.records)

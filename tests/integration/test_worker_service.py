@@ -21,10 +21,11 @@ from station.journal_reader import JournalReader
 from station.outputs.base import Output
 from station.records import Evaluation, Failure, Job, Reason, RegionReport, ResultState, Verdict
 from station.supervisor_notify import ServiceNotifier
+from station.worker.changeover import InspectionRules
 from station.worker.engine_host import EngineHost
 from station.worker.journal import Journal
 from station.worker.queue import JobQueue
-from station.worker.service import InspectionRules, Judge, WorkerService
+from station.worker.service import Judge, WorkerService
 from tests.waiting import wait_until
 from tests.worker_parts import RECIPE_SHA256, FakeInspection, fake_judge, make_job, make_recipe
 

@@ -61,8 +61,8 @@ def test_only_a_ready_station_takes_a_trigger() -> None:
 class Plc:
     """A handshake that is talked to; each call is one event."""
 
-    def __init__(self, *, triggered: bool = True, recipe_loaded: int = 0) -> None:
-        self.now = Handshake(triggered=triggered, recipe_loaded=recipe_loaded)
+    def __init__(self, *, triggered: bool = True) -> None:
+        self.now = Handshake(triggered=triggered, recipes={"aa": 7, "bb": 8}, recipe_loaded=7)
         self.orders: list[handshake.Order] = []
         self.beat()
         self.write(plc_heartbeat=1)
@@ -266,23 +266,80 @@ def test_the_safe_state_forgets_triggers_and_results_and_the_next_beat_ends_it(p
     ("code", "argument", "done"),
     [
         (CommandCode.PREPARE_RECIPE, 7, True),
-        (CommandCode.PREPARE_RECIPE, 8, False),
+        (CommandCode.PREPARE_RECIPE, 9, False),
         (CommandCode.HALT, 0, True),
         (CommandCode.RESET, 0, True),
         (CommandCode.ABORT, 0, True),
         (CommandCode.ACKNOWLEDGE_ERROR, 0, True),
-        (2, 0, False),
+        (CommandCode.UNPREPARE_RECIPE, 0, True),
         (8, 0, False),
         (0, 0, False),
         (65535, 0, False),
     ],
 )
 def test_commands_end_done_or_failed_and_then_idle(code: int, argument: int, done: bool) -> None:
-    plc = Plc(recipe_loaded=7)
+    plc = Plc()
     plc.write(command_code=code, command_argument=argument, execute_command=True)
     assert plc.bits("CommandExecuting", "CommandCompleted", "CommandFailed") == (0, int(done), int(not done))
     plc.write(execute_command=False)
     assert plc.bits("CommandExecuting", "CommandCompleted", "CommandFailed") == (0, 0, 0)
+
+
+def ordered(plc: Plc, code: CommandCode, argument: int = 0) -> None:
+    plc.write(execute_command=False)
+    plc.write(command_code=code, command_argument=argument, execute_command=True)
+
+
+def test_while_the_recipe_is_changed_no_trigger_is_taken_and_no_pass_shown() -> None:
+    plc = Plc(triggered=False)
+    plc.now = judged(plc.now, make_verdict(1))
+    assert plc.bits("OK", "RecipeLoaded") == (1, 7)
+    ordered(plc, CommandCode.PREPARE_RECIPE, 8)
+    assert plc.orders == [handshake.CommandGiven(code=CommandCode.PREPARE_RECIPE, argument=8)]
+    changing = ("Online", "OK", "OfflineReason", "RecipeLoaded", "CommandExecuting")
+    assert plc.bits(*changing) == (0, 0, OfflineReason.NO_RECIPE, 0, 1)
+    plc.now = handshake.recipe_is(plc.now, 8)
+    plc.beat()
+    assert plc.bits(*changing) == (0, 0, OfflineReason.NO_RECIPE, 0, 1)
+    plc.now = handshake.command_done(plc.now, succeeded=True)
+    assert plc.bits("Online", "OK", "RecipeLoaded", "CommandCompleted") == (1, 0, 8, 1)
+
+
+def test_after_a_change_that_failed_there_is_no_recipe_until_one_succeeds() -> None:
+    plc = Plc()
+    ordered(plc, CommandCode.PREPARE_RECIPE, 8)
+    plc.now = handshake.recipe_is(plc.now, 8)
+    plc.now = handshake.command_done(plc.now, succeeded=False)
+    assert plc.bits("CommandFailed", "OfflineReason", "RecipeLoaded") == (1, OfflineReason.NO_RECIPE, 0)
+    ordered(plc, CommandCode.PREPARE_RECIPE, 7)  # the worker has 8 already: it must be asked
+    assert plc.bits("CommandExecuting", "Online") == (1, 0)
+    assert len(plc.orders) == 2
+
+
+def test_the_recipe_is_not_changed_under_a_part(plc: Plc) -> None:
+    plc.trigger(1)
+    ordered(plc, CommandCode.PREPARE_RECIPE, 8)
+    assert plc.bits("CommandFailed", "Online", "RecipeLoaded") == (1, 1, 7)
+    ordered(plc, CommandCode.PREPARE_RECIPE, 7)
+    assert plc.bits("CommandCompleted", "RecipeLoaded") == (1, 7)
+
+
+def test_without_a_recipe_the_station_is_offline_until_one_is_prepared() -> None:
+    plc = Plc()
+    ordered(plc, CommandCode.UNPREPARE_RECIPE)
+    plc.beat()
+    assert plc.bits("Online", "OfflineReason", "RecipeLoaded") == (0, OfflineReason.NO_RECIPE, 0)
+    ordered(plc, CommandCode.RESET)
+    assert plc.bits("OfflineReason") == (OfflineReason.NO_RECIPE,)
+    ordered(plc, CommandCode.PREPARE_RECIPE, 7)
+    assert plc.bits("Online", "RecipeLoaded") == (1, 7)
+
+
+def test_a_result_names_the_recipe_that_it_was_judged_with() -> None:
+    plc = Plc(triggered=False)
+    for sha256, number in (("bb", 8), ("aa", 7), ("cc", 0)):
+        plc.now = judged(plc.now, msgspec.structs.replace(make_verdict(1), recipe_sha256=sha256))
+        assert plc.bits("RecipeUsed") == (number,)
 
 
 def test_the_golden_check_is_the_workers_command(plc: Plc) -> None:
