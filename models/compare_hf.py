@@ -28,7 +28,7 @@ from station.capture.crop import golden_crops
 from station.capture.gate import CaptureLimits
 from station.capture.prepare import Preparer, prepare_job
 from station.engine.base import Answer, Query, Question
-from station.engine.cursor import Cursor, SlotTokens
+from station.engine.cursor import Cursor, SlotTokens, scores_of
 from station.engine.llama import LlamaEngine
 from station.inspection import Inspection
 from station.recipe_file import load_recipe
@@ -72,9 +72,11 @@ class HuggingFace:
         sizes = torch.tensor([[question.height_px, question.width_px]] * question.images)
         cursor = Cursor(self.form(question))
         while cursor.tokens:
-            ids += cursor.tokens
-            inputs = {"input_ids": torch.tensor([ids]), "pixel_values": torch.stack(values), "image_sizes": sizes}
-            cursor.take(self.model(**inputs).logits[0, -1].numpy())
+            put = torch.tensor([[*ids, *cursor.tokens]])
+            inputs = {"input_ids": put, "pixel_values": torch.stack(values), "image_sizes": sizes}
+            logits = self.model(**inputs).logits[0, len(ids) :].numpy()
+            given = cursor.tokens
+            ids += given[: cursor.take([scores_of(logits[place]) for place in cursor.wanted])]
         return Answer(query_id=query.query_id, choices=tuple(cursor.choices), text=cursor.text())
 
 

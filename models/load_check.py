@@ -89,7 +89,7 @@ def see(mtmd: object, eyes: int, mmproj: Path, picture: np.ndarray) -> np.ndarra
     _require(count == rows * columns + rows - 1, f"the picture became {count} tokens, not {rows * columns + rows - 1}")
     _require(mtmd.mtmd_encode_chunk(eyes, image) == 0, "the picture is not encoded")
     seen = np.ctypeslib.as_array(mtmd.mtmd_get_output_embd(eyes), shape=(count, width)).copy()
-    # llama.cpp makes the ends of rows from uninitialised memory (see station/engine/llama.py)
+    # llama.cpp makes the ends of rows from uninitialised memory (see station/engine/llama_vision.py)
     seen[columns :: columns + 1] = stored["v.token_embd.img_break"].rows(0, width)
     _require(np.isfinite(seen).all(), "the picture's embeddings are not finite")
     return seen

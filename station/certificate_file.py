@@ -32,6 +32,8 @@ CODE = (
     "inspection.py",
     "report.py",
     "engine/llama.py",
+    "engine/llama_text.py",
+    "engine/llama_vision.py",
     "engine/cursor.py",
 )
 """What stands between a frame and its score."""

@@ -64,13 +64,15 @@ class Inspection:
                 Query(
                     query_id=_pin_query_id(region, pin.pin_id),
                     pictures=(composite.pin_picture(region, pin, golden, test, ask.tile_px, ask.tile_model_px),),
+                    expected=(report.PASSED, report.NONE),
                 )
                 for pin in region.pins
             ]
         size = self.recipe.report.width_model_px, self.recipe.report.height_model_px
         shown = (golden, test) if self.recipe.report.images == 2 else (test,)
         pictures: tuple[Picture, ...] = tuple(composite.region_picture(crop, *size) for crop in shown)
-        return [Query(query_id=region.region_id, pictures=pictures)]
+        expected = (str(len(region.pins)), report.PASSED, report.NONE, report.NONE)
+        return [Query(query_id=region.region_id, pictures=pictures, expected=expected)]
 
     def regions(self, answers: Sequence[Answer], ms: float) -> tuple[RegionReport, ...]:
         """Return one report per region; a region without its answers is left out (and then judged UNDEFINED)."""

@@ -46,6 +46,9 @@ class Query(Record):
 
     query_id: str
     pictures: tuple[Picture, ...]
+    """Golden pictures first, the one that is asked about last."""
+    expected: tuple[str, ...] = ()
+    """The answer of a good part, one choice a slot. It only saves time: the answer is the same without it."""
 
 
 class Choice(Record):

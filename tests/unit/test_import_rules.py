@@ -28,8 +28,8 @@ TOP = set(
 HOMES = {
     "PIL": {"composite", "outputs.annotation"},
     "cv2": {"capture"},
-    "gguf": {"engine.llama"},
-    "llama_cpp": {"engine.llama"},
+    "gguf": {"engine.llama_vision"},
+    "llama_cpp": {"engine.llama_text", "engine.llama_vision"},
     "pymodbus": {
         "outputs.modbus_server",
         "outputs.modbus_guard",
