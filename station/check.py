@@ -45,12 +45,18 @@ print(llama_cpp.__version__, int(llama_cpp.llama_supports_gpu_offload()))
 """
 
 
-def check(config: Path) -> list[Finding]:
-    """Return all findings. Raises ConfigurationError with every problem of config.yaml, the recipe and the manifest."""
+def check(config: Path, only_files: bool = False) -> list[Finding]:
+    """Return all findings; `only_files`: of what keeps a service from starting, and quickly.
+
+    Raises ConfigurationError with every problem of config.yaml, the recipe, the manifest and the keys.
+    """
     settings = load_settings(config)
     _check_files(settings)
     findings = [Finding(level=Level.OK, what="configuration", found=f"{settings.config_path}")]
     findings.append(_recipe(settings))
+    if only_files:
+        station_keys(settings)
+        return findings
     findings.append(_model(settings))
     findings.append(_certificate(settings))
     findings += check_folders(settings)

@@ -93,7 +93,7 @@ def run(config: Config = CONFIG) -> None:
 
     _log()
     load_recipe(_settings(config).recipe)  # what is wrong is said once, not by each of the two
-    stop = _stop_on_signal()
+    stop = _stop_on_signal(signal.SIGHUP)  # the terminal was closed
     with Processes(config) as processes:
         raise typer.Exit(processes.wait(stop))
 
@@ -181,7 +181,11 @@ def watch(
 
 
 @app.command(epilog="Example: station check --config config.yaml")
-def check(config: Config = CONFIG, as_json: AsJson = False) -> None:
+def check(
+    config: Config = CONFIG,
+    as_json: AsJson = False,
+    files: Annotated[bool, typer.Option("--files", help="Only what would keep the services from starting.")] = False,
+) -> None:
     """Look at everything a station needs; say what to do.
 
     Exit code 1 if something fails, 2 if configuration or recipe is wrong. Changes nothing.
@@ -192,7 +196,7 @@ def check(config: Config = CONFIG, as_json: AsJson = False) -> None:
     from station.tables import print_findings
 
     _quiet()
-    findings = look(config)
+    findings = look(config, files)
     if as_json:
         typer.echo(as_text(findings))
     else:
@@ -463,10 +467,14 @@ def _settings(config: Path) -> "Settings":
     return load_settings(config)
 
 
-def _stop_on_signal() -> threading.Event:
-    """Return an event that SIGTERM (systemd) and SIGINT (Ctrl-C) set."""
+def _stop_on_signal(*more: signal.Signals) -> threading.Event:
+    """Return an event that SIGTERM (systemd), SIGINT (Ctrl-C) and `more` set.
+
+    SIGHUP does nothing else: a changed configuration is checked first, see ExecReload in systemd/.
+    """
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGINT, *more):
         signal.signal(number, lambda _number, _frame: stop.set())
     return stop
 

@@ -1,9 +1,10 @@
 """Every message between capture and worker, versioned. Pure.
 
-Capture is a DEALER that connects, the worker a ROUTER that binds. Capture says `Hello`; the worker grants `Credit`.
-Capture sends at most that many `Job`s without an `Ack`; each `Ack` gives one credit back. Sending is at least once,
-judging is idempotent by job id. A `Credit` with another session means: the worker restarted, send all again. A job that
-was sent to an earlier session is dropped by the worker, since those before it may be lost: it comes again in its turn.
+Capture is a DEALER that connects, the worker a ROUTER that binds. Capture says `Hello`; the worker grants `Credit`, or
+gives a `Refusal` if it is of another station or configuration. Capture sends at most that many `Job`s without an `Ack`;
+each `Ack` gives one credit back. Sending is at least once, judging is idempotent by job id. A `Credit` with another
+session means: the worker restarted, send all again. A job that was sent to an earlier session is dropped by the worker,
+since those before it may be lost: it comes again in its turn.
 """
 
 import msgspec
@@ -11,15 +12,36 @@ import msgspec
 from station.errors import QueueError
 from station.records import IN_QUARANTINE, Failure, Job, Reason, Record
 
-VERSION = 4
+VERSION = 5
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+
+
+class Identity(Record):
+    """Which station, and by which settings it runs; the same in capture and worker."""
+
+    station: str
+    config_sha256: str
+    """Of the bytes of config.yaml, hex."""
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        return f"station {self.station}, configuration {self.config_sha256[:12]}"
 
 
 class Hello(Record, tag="hello"):
     """Capture -> worker at start, then every second: I am here. Asks for credit when none was ever granted."""
 
+    identity: Identity
     recipe: str
     recipe_sha256: str
+
+
+class Refusal(Record, tag="refusal"):
+    """Worker -> capture, answer to a Hello of another station or configuration: nothing else of it is taken."""
+
+    identity: Identity
+    """Of the worker."""
 
 
 class Credit(Record, tag="credit"):
@@ -57,7 +79,7 @@ class Ack(Record, tag="ack"):
     """Why the picture goes to the quarantine, by its verdict, whatever capture thinks now; None: to the archive."""
 
 
-Message = Hello | Credit | Sighting | JobMessage | Ack
+Message = Hello | Refusal | Credit | Sighting | JobMessage | Ack
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(tuple[int, Message])

@@ -21,6 +21,7 @@ from station.journal_reader import JournalReader
 from station.judge import judge
 from station.key_files import station_keys
 from station.manifest import load_manifest
+from station.messages import Identity
 from station.outputs.archive import ArchiveOutput, day_of
 from station.outputs.base import Output
 from station.outputs.modbus_client import ModbusClientOutput, Target
@@ -114,7 +115,13 @@ def _worker(settings: Settings, recipe: Recipe, context: Context, door: Door | N
         recipe=recipe,
         inspection=start.inspection,
         judge=judge,
-        queue=JobQueue(context, queue.endpoint, queue.credit, None if is_of_this_machine(queue.endpoint) else door),
+        queue=JobQueue(
+            context,
+            queue.endpoint,
+            queue.credit,
+            Identity(station=settings.station.name, config_sha256=settings.config_sha256),
+            None if is_of_this_machine(queue.endpoint) else door,
+        ),
         door=door,
         engine=EngineHost(engine_spec(settings), settings.engine.kill_ms),
         journal=journal,

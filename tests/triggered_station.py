@@ -25,7 +25,7 @@ from station.worker.service import WorkerService
 from station.worker.triggers import Triggers
 from tests.ports import free_port
 from tests.waiting import wait_until
-from tests.worker_parts import RECIPE_SHA256, FakeInspection, fake_judge, make_job, make_recipe
+from tests.worker_parts import IDENTITY, RECIPE_SHA256, FakeInspection, fake_judge, make_job, make_recipe
 
 
 class Shown:
@@ -76,7 +76,7 @@ class TriggeredStation:
         endpoint = f"ipc://{self._folder}/jobs.ipc"
         recipe = make_recipe(self._deadline_ms)
         self.output = ModbusServerOutput("127.0.0.1", self.port, triggered=True, recipe_sha256=RECIPE_SHA256)
-        self._queue = JobQueue(self._context, endpoint, credit=16)
+        self._queue = JobQueue(self._context, endpoint, credit=16, identity=IDENTITY)
         service = WorkerService(
             station="test",
             config_sha256="12" * 32,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from station.engine.base import Answer, Picture, Query, Question, Slot
 from station.judge import Judgement
+from station.messages import Identity
 from station.recipe import Box, Pin, PinsAsk, Recipe, RecipeFile, Region, RegistrationLimits, ReportAsk, Thresholds
 from station.records import (
     Evaluation,
@@ -21,6 +22,7 @@ from station.records import (
 )
 
 RECIPE_SHA256 = "ab" * 32
+IDENTITY = Identity(station="test", config_sha256="12" * 32)
 QUESTION = Question(
     instruction="Is it good?",
     images=1,

@@ -16,7 +16,7 @@ from station import failpoints
 from station.complaints import Complaints
 from station.curve import ClientKeys
 from station.errors import QueueError
-from station.messages import MAX_MESSAGE_BYTES, Ack, Credit, Hello, JobMessage, Sighting, decode, encode
+from station.messages import MAX_MESSAGE_BYTES, Ack, Credit, Hello, JobMessage, Refusal, Sighting, decode, encode
 from station.records import Job
 
 HELLO_EVERY_S = 1.0
@@ -45,6 +45,7 @@ class WorkerLink:
         self._context = context
         self._endpoint = endpoint
         self._keys = keys
+        self._identity = hello.identity
         self._hello = encode(hello)
         self.recipe_sha256 = hello.recipe_sha256
         """The recipe in force at the worker; what capture began with until the worker says another."""
@@ -106,7 +107,10 @@ class WorkerLink:
             self._sent(encode(sighting))
 
     def wait(self, timeout_s: float, event_fd: int) -> list[Ack]:
-        """Return the acks that came; waits until there is a message, `event_fd` is readable or the time is up."""
+        """Return the acks that came; waits until there is a message, `event_fd` is readable or the time is up.
+
+        Raises QueueError when the worker is of another station or configuration.
+        """
         poller = zmq.Poller()
         poller.register(self._opened, zmq.POLLIN)
         poller.register(event_fd, zmq.POLLIN)
@@ -131,6 +135,8 @@ class WorkerLink:
             except QueueError as error:
                 self._complaints.say("bad message", str(error))
                 continue
+            if isinstance(message, Refusal):
+                raise self._refused(message)
             self._hear()
             if isinstance(message, Credit):
                 self._take_credit(message)
@@ -138,6 +144,13 @@ class WorkerLink:
                 del self._unacked[message.job_id]
                 failpoints.hit("ack-taken")
                 yield message
+
+    def _refused(self, refusal: Refusal) -> QueueError:
+        ours, theirs = self._identity.text, refusal.identity.text
+        return QueueError(
+            f"The worker at {self._endpoint} is that of {theirs}; this capture is of {ours}.",
+            "After a change of config.yaml restart both services. Two stations need two addresses (queue.endpoint).",
+        )
 
     def _received(self) -> bytes | None:
         try:

@@ -14,7 +14,6 @@ from station.capture.job_id import captured_at
 from station.capture.picture_file import PictureFile, nothing_read, read_path
 from station.capture.registration import PartFinder
 from station.errors import CaptureError
-from station.messages import Hello
 from station.recipe import Recipe
 from station.records import Failure, ImageRef, Job, Reason, RegionCrop, Registration
 
@@ -24,10 +23,8 @@ class Preparer:
 
     def __init__(self, recipe: Recipe, limits: CaptureLimits) -> None:
         golden = golden_picture(recipe)
-        self._recipe = recipe
+        self.recipe = recipe
         self.limits = limits
-        self.hello = Hello(recipe=recipe.file.recipe, recipe_sha256=recipe.sha256)
-        """What capture tells the worker while it prepares with this recipe."""
         self._golden_size = (golden.shape[1], golden.shape[0])
         self._finder = PartFinder(recipe.file.registration, golden)
 
@@ -49,7 +46,7 @@ class Preparer:
         check_size(image.name, size, self._golden_size)
         frame = decode(image.name, picture.data, size)
         registration = self._finder.find(frame)
-        return registration, crops(frame, self._recipe, registration)
+        return registration, crops(frame, self.recipe, registration)
 
     def _job(
         self,
@@ -64,8 +61,8 @@ class Preparer:
             job_id=job_id,
             part_id=None,
             image=image,
-            recipe=self._recipe.file.recipe,
-            recipe_sha256=self._recipe.sha256,
+            recipe=self.recipe.file.recipe,
+            recipe_sha256=self.recipe.sha256,
             registration=registration,
             crops=regions,
             failure=failure,

@@ -30,7 +30,7 @@ from station.complaints import Complaints
 from station.curve import ClientKeys
 from station.disk import DiskRoom
 from station.errors import SpoolError
-from station.messages import Sighting
+from station.messages import Hello, Identity, Sighting
 from station.recipe import Recipe
 from station.records import Failure, ImageRef, Job, Reason
 from station.settings import Settings
@@ -84,13 +84,14 @@ class CaptureService:
         capture = settings.capture
         limits = CaptureLimits(capture.max_file_mib * 1024 * 1024, capture.max_megapixels * 1_000_000)
         folders = Folders(capture.hot_folder, capture.spool, settings.outputs.archive.folder, capture.quarantine)
+        self._identity = Identity(station=settings.station.name, config_sha256=settings.config_sha256)
         self._preparers = {each.sha256: Preparer(each, limits) for each in (recipe, *more)}
         self._preparer = self._preparers[recipe.sha256]
         deadline_ms = max(each.file.deadline_ms for each in (recipe, *more))
         self._spool = Spool(folders, limits.max_file_bytes)
         self._room = DiskRoom(capture.spool)
         self._hot = HotFolder(capture.hot_folder, capture.rescan_s, capture.settle_ms)
-        self._link = WorkerLink(context, settings.queue.endpoint, self._preparer.hello, deadline_ms, keys)
+        self._link = WorkerLink(context, settings.queue.endpoint, self._hello(), deadline_ms, keys)
         self._notifier = notifier or ServiceNotifier()
         self._complaints = Complaints(_log)
         self._found: deque[str] = deque()
@@ -139,7 +140,7 @@ class CaptureService:
 
     def _follow(self, recipe_sha256: str) -> None:
         """Prepare with the recipe that is in force at the worker."""
-        if recipe_sha256 == self._preparer.hello.recipe_sha256:
+        if recipe_sha256 == self._preparer.recipe.sha256:
             return
         if recipe_sha256 not in self._preparers:
             self._complaints.say(
@@ -149,8 +150,12 @@ class CaptureService:
             )
             return
         self._preparer = self._preparers[recipe_sha256]
-        self._link.follow(self._preparer.hello)
-        _log.info("Recipe %s %s is in force.", self._preparer.hello.recipe, recipe_sha256[:12])
+        self._link.follow(self._hello())
+        _log.info("Recipe %s %s is in force.", self._preparer.recipe.file.recipe, recipe_sha256[:12])
+
+    def _hello(self) -> Hello:
+        recipe = self._preparer.recipe
+        return Hello(identity=self._identity, recipe=recipe.file.recipe, recipe_sha256=recipe.sha256)
 
     def _rest_s(self) -> float:
         """Return how long the loop may wait."""

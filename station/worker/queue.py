@@ -34,6 +34,7 @@ _CLOSE_LIMIT_S = 1.0
 _RECEIVE_LIMIT = 16
 """Messages ZeroMQ may hold for us; more stay with the sender, which is the place that survives a restart."""
 _SEND_LIMIT = 1000
+_MAX_STRANGERS = 1000
 _MAX_UNDELIVERED = 1000
 """Acks kept for capture's next Hello. One that is dropped is given again when capture sends its job again."""
 
@@ -48,15 +49,22 @@ class Received(NamedTuple):
 class JobQueue:
     """ROUTER at `endpoint` (ipc:// or tcp://) that lets capture have `credit` jobs under way.
 
-    door: guards the endpoint; None: only this machine reaches it.
+    identity: whose captures may speak to it. door: guards the endpoint; None: only this machine reaches it.
     """
 
     def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, credit: int, door: Door | None = None
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        credit: int,
+        identity: messages.Identity,
+        door: Door | None = None,
     ) -> None:
         self._context = context
         self._endpoint = endpoint
+        self._identity = identity
         self._door = door
+        self._strangers: set[bytes] = set()
         self._credit = messages.Credit(session=uuid.uuid4().hex, jobs=credit)
         self._capture: bytes | None = None
         self.capture_sha256 = ""
@@ -153,8 +161,9 @@ class JobQueue:
             return None
         match message:
             case messages.Hello():
-                self._capture, self.capture_sha256 = parts[0], message.recipe_sha256
-                self._greet(parts[0])
+                self._greet(parts[0], message)
+            case _ if parts[0] in self._strangers:
+                pass  # it was told with its Hello
             case messages.Sighting():
                 self._sightings.append(message)
             case messages.JobMessage(session=self.session):
@@ -166,12 +175,27 @@ class JobQueue:
                 self.complaints.say("unexpected message", f"Capture sent {type(message).__name__}; ignored.")
         return None
 
-    def _greet(self, peer: bytes) -> None:
+    def _greet(self, peer: bytes, hello: messages.Hello) -> None:
+        if hello.identity != self._identity:
+            self._refuse(peer, hello.identity)
+            return
+        self._strangers.discard(peer)
+        self._capture, self.capture_sha256 = peer, hello.recipe_sha256
         self._send(peer, self._credit)
         for ack in list(self._undelivered.values()):
             if not self._send(peer, ack):
                 break
             del self._undelivered[ack.job_id]
+
+    def _refuse(self, peer: bytes, identity: messages.Identity) -> None:
+        if len(self._strangers) >= _MAX_STRANGERS:
+            self._strangers.clear()  # each says Hello again within a second
+        self._strangers.add(peer)
+        self._send(peer, messages.Refusal(identity=self._identity))
+        self.complaints.say(
+            "other configuration",
+            f"A capture of {identity.text} was refused: this is the worker of {self._identity.text}.",
+        )
 
     def _send(self, peer: bytes, message: messages.Message) -> bool:
         """Send if it can be done now; with ROUTER_MANDATORY an unknown peer or a full pipe is an error, not silence."""

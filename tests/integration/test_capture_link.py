@@ -10,9 +10,10 @@ import zmq
 from station.capture import link as link_module
 from station.capture.link import WorkerLink
 from station.errors import QueueError
-from station.messages import Ack, Credit, Hello, JobMessage, Message, decode, encode
+from station.messages import Ack, Credit, Hello, Identity, JobMessage, Message, Refusal, decode, encode
 from station.records import ImageRef, Job
 from tests.waiting import wait_until
+from tests.worker_parts import IDENTITY
 
 Socket = zmq.Socket[bytes]
 
@@ -74,7 +75,9 @@ class Line:
         self._context = context
         self._endpoint = endpoint
         self._event_fd = os.eventfd(0)
-        self.link = WorkerLink(context, endpoint, Hello(recipe="r", recipe_sha256="0" * 64), deadline_ms=1000)
+        self.link = WorkerLink(
+            context, endpoint, Hello(identity=IDENTITY, recipe="r", recipe_sha256="0" * 64), deadline_ms=1000
+        )
         self.link.open()
         self.worker = Worker(context, endpoint)
         self.acks: list[str] = []
@@ -214,6 +217,14 @@ def test_nonsense_is_said_and_dropped(line: Line, caplog: pytest.LogCaptureFixtu
     assert "same release" in caplog.text
 
 
+def test_a_worker_of_another_configuration_ends_capture_with_clear_words(line: Line) -> None:
+    line.turns()
+    line.worker.send(Refusal(identity=Identity(station="line-2", config_sha256="fe" * 32)))
+    with pytest.raises(QueueError, match="is that of station line-2, configuration fefefefefefe") as caught:
+        line.until(lambda: False)
+    assert "restart both services" in caught.value.hint
+
+
 def test_a_worker_that_was_away_long_is_not_flooded_with_hellos(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     line.worker.close()
     monkeypatch.setattr(link_module, "HELLO_EVERY_S", 0.0)
@@ -233,7 +244,9 @@ def test_the_wait_ends_when_the_eventfd_is_written(line: Line) -> None:
 
 def test_an_endpoint_that_cannot_be_used_is_said() -> None:
     with zmq.Context() as context:
-        link = WorkerLink(context, "nonsense://x", Hello(recipe="r", recipe_sha256="0" * 64), deadline_ms=1000)
+        link = WorkerLink(
+            context, "nonsense://x", Hello(identity=IDENTITY, recipe="r", recipe_sha256="0" * 64), deadline_ms=1000
+        )
         with pytest.raises(QueueError, match="nonsense") as caught:
             link.open()
         assert "queue.endpoint" in caught.value.hint

@@ -12,9 +12,9 @@ from station import messages
 from station.errors import QueueError
 from station.worker.queue import JobQueue, Received
 from tests.waiting import wait_until
-from tests.worker_parts import RECIPE_SHA256, make_job
+from tests.worker_parts import IDENTITY, RECIPE_SHA256, make_job
 
-HELLO = messages.Hello(recipe="small", recipe_sha256=RECIPE_SHA256)
+HELLO = messages.Hello(identity=IDENTITY, recipe="small", recipe_sha256=RECIPE_SHA256)
 ACK = messages.Ack(job_id="a", unreadable=None)
 
 Context = zmq.Context[zmq.Socket[bytes]]
@@ -37,7 +37,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def queue(context: Context, path: Path) -> Iterator[JobQueue]:
     """An open queue with a credit of 2."""
-    queue = JobQueue(context, f"ipc://{path}", credit=2)
+    queue = JobQueue(context, f"ipc://{path}", credit=2, identity=IDENTITY)
     queue.open()
     yield queue
     queue.close()
@@ -86,7 +86,7 @@ def test_hello_is_answered_with_the_session_and_the_credit(capture: PlainCapture
 
 
 def test_every_start_has_its_own_session(context: Context, tmp_path: Path) -> None:
-    first, second = (JobQueue(context, f"ipc://{tmp_path}/q", 2)._credit for _ in range(2))
+    first, second = (JobQueue(context, f"ipc://{tmp_path}/q", 2, identity=IDENTITY)._credit for _ in range(2))
     assert first.session != second.session
 
 
@@ -155,7 +155,7 @@ def test_wait_ends_when_a_message_or_another_descriptor_is_ready(queue: JobQueue
 def test_an_endpoint_that_another_worker_has_is_refused(queue: JobQueue, context: Context, path: Path) -> None:
     queue.wait(0)
     with pytest.raises(QueueError, match="another worker"):
-        JobQueue(context, f"ipc://{path}", 2).open()
+        JobQueue(context, f"ipc://{path}", 2, identity=IDENTITY).open()
 
 
 def test_an_endpoint_that_another_program_has_is_refused(context: Context, tmp_path: Path) -> None:
@@ -164,14 +164,14 @@ def test_an_endpoint_that_another_program_has_is_refused(context: Context, tmp_p
         other.bind(str(path))
         other.listen()
         with pytest.raises(QueueError, match="another program"):
-            JobQueue(context, f"ipc://{path}", 2).open()
+            JobQueue(context, f"ipc://{path}", 2, identity=IDENTITY).open()
 
 
 def test_a_socket_left_by_a_crash_is_taken_over(context: Context, tmp_path: Path) -> None:
     path = tmp_path / "stale.ipc"
     with socket.socket(socket.AF_UNIX) as crashed:
         crashed.bind(str(path))
-    queue = JobQueue(context, f"ipc://{path}", 2)
+    queue = JobQueue(context, f"ipc://{path}", 2, identity=IDENTITY)
     queue.open()
     queue.close()
 
@@ -180,7 +180,7 @@ def test_a_file_at_the_endpoint_is_refused_and_kept(context: Context, tmp_path: 
     path = tmp_path / "notes.txt"
     path.write_text("mine")
     with pytest.raises(QueueError, match="no socket"):
-        JobQueue(context, f"ipc://{path}", 2).open()
+        JobQueue(context, f"ipc://{path}", 2, identity=IDENTITY).open()
     assert path.read_text() == "mine"
 
 
@@ -189,21 +189,53 @@ def test_a_tcp_port_in_use_is_refused(context: Context) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         with pytest.raises(QueueError, match="in use"):
-            JobQueue(context, f"tcp://127.0.0.1:{other.getsockname()[1]}", 2).open()
+            JobQueue(context, f"tcp://127.0.0.1:{other.getsockname()[1]}", 2, identity=IDENTITY).open()
 
 
 @pytest.mark.parametrize("name", ["x" * 200, "file/under/a/file"])
 def test_a_path_that_cannot_be_a_socket_is_refused(name: str, context: Context, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(QueueError, match="cannot be opened"):
-        JobQueue(context, f"ipc://{tmp_path}/{name}", 2).open()
+        JobQueue(context, f"ipc://{tmp_path}/{name}", 2, identity=IDENTITY).open()
 
 
 def test_a_closed_queue_gives_its_endpoint_up(context: Context, path: Path) -> None:
     for _ in range(20):
-        queue = JobQueue(context, f"ipc://{path}", 2)
+        queue = JobQueue(context, f"ipc://{path}", 2, identity=IDENTITY)
         queue.open()
         queue.close()
         queue.close()
     with path.with_name("jobs.ipc.lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_capture_of_another_station_or_configuration_is_told_and_nothing_of_it_is_taken(
+    queue: JobQueue, context: Context, path: Path
+) -> None:
+    stranger = PlainCapture(context, f"ipc://{path}", queue)
+    received: list[Received] = []
+
+    def answered() -> bool:
+        received.extend(queue.receive())
+        return bool(stranger.dealer.poll(0))
+
+    try:
+        for identity in (
+            messages.Identity(station=IDENTITY.station, config_sha256="00" * 32),
+            messages.Identity(station="another", config_sha256=IDENTITY.config_sha256),
+        ):
+            hello = messages.Hello(identity=identity, recipe="small", recipe_sha256=RECIPE_SHA256)
+            stranger.say(messages.encode(hello))
+            assert stranger.hear() == messages.Refusal(identity=IDENTITY)
+            stranger.say(messages.encode(messages.Sighting(job_id="x", sha256="0" * 64, captured_ns=None)))
+            stranger.say(messages.encode(messages.JobMessage(session=queue.session, job=make_job("x"))))
+        stranger.say(messages.encode(HELLO))  # started again with the right one
+        wait_until(answered)
+        assert isinstance(stranger.hear(), messages.Credit)
+        assert not received
+        assert not queue.sightings()
+        assert queue.complaints.counts["other configuration"] == 2
+        stranger.say(messages.encode(messages.JobMessage(session=queue.session, job=make_job("x"))))
+        assert [one.job.job_id for one in _received(queue)] == ["x"]
+    finally:
+        stranger.dealer.close(linger=0)

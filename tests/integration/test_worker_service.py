@@ -27,10 +27,10 @@ from station.worker.journal import Journal
 from station.worker.queue import JobQueue
 from station.worker.service import Judge, WorkerService
 from tests.waiting import wait_until
-from tests.worker_parts import RECIPE_SHA256, FakeInspection, fake_judge, make_job, make_recipe
+from tests.worker_parts import IDENTITY, RECIPE_SHA256, FakeInspection, fake_judge, make_job, make_recipe
 
 SPEC = EngineSpec(kind="scripted", manifest_path="", threads=0, gpu_layers=0)
-HELLO = messages.encode(messages.Hello(recipe="small", recipe_sha256=RECIPE_SHA256))
+HELLO = messages.encode(messages.Hello(identity=IDENTITY, recipe="small", recipe_sha256=RECIPE_SHA256))
 
 
 class ShownOutput:
@@ -102,7 +102,7 @@ class Worker:
     ) -> Iterator[None]:
         """Run the service; it ends when the block does."""
         self._stop.clear()
-        self.queue = JobQueue(self._context, self._endpoint, credit=2)
+        self.queue = JobQueue(self._context, self._endpoint, credit=2, identity=IDENTITY)
         self.service = WorkerService(
             station="test",
             config_sha256="12" * 32,

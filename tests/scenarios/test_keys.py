@@ -27,6 +27,7 @@ from tests.pictures import Pose, draw_part, encoded
 from tests.ports import free_port
 from tests.running_station import RunningStation, station, write_config
 from tests.waiting import wait_until
+from tests.worker_parts import IDENTITY
 
 GOOD = encoded(draw_part(Pose(shift_x=4)), ".png")
 RAW_CONNECTIONS = 1000
@@ -89,7 +90,7 @@ class Intruders:
                 [b"", b'{"since": [0, 0]}']
             )
             if name != "on another list":
-                hello = messages.encode(messages.Hello(recipe="r", recipe_sha256="0" * 64))
+                hello = messages.encode(messages.Hello(identity=IDENTITY, recipe="r", recipe_sha256="0" * 64))
                 self._connected(f"queue, {name}", zmq.DEALER, running.settings.queue.endpoint, options).send(hello)
 
     def _connected(self, name: str, kind: int, endpoint: str, options: dict[str, Any]) -> Socket:
