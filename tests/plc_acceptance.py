@@ -10,6 +10,7 @@ import random
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -17,10 +18,13 @@ import msgspec
 from station.outputs import handshake
 from station.outputs.handshake import Handshake, TriggerTaken
 from station.outputs.plc_control import Control
+from station.outputs.plc_state import BEAT_MS
 from station.records import Evaluation, Reason, TriggerRef, Verdict
 from station.worker.pairing import Pairing, State
+from tests import network_namespace
 from tests.bench import plc_load
-from tests.plc_line import KINDS, running_line
+from tests.network_namespace import Namespace
+from tests.plc_line import STEPS, running_line
 from tests.verdicts import make_verdict
 
 MS = 1_000_000
@@ -87,22 +91,32 @@ def make_verdict_fast(seq: int, evaluation: Evaluation, trigger: TriggerRef | No
     return msgspec.structs.replace(_TEMPLATES[evaluation], seq=seq, trigger=trigger)
 
 
-def line_run(cycles: int, limit_s: float, seed: int) -> str:
-    """Return what a line in which things go wrong counted; AssertionError when a rule was broken."""
+def line_run(cycles: int, limit_s: float, seed: int, *, with_cable: bool) -> list[tuple[str, str, str]]:
+    """Return the rows of a line on which every kind of fault comes at every step; AssertionError: a rule was broken."""
     end_s = time.monotonic() + limit_s
-    rng = random.Random(seed)
-    with tempfile.TemporaryDirectory() as name, running_line(Path(name), seed) as line:
-        for _ in range(cycles):
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        cable = stack.enter_context(Namespace()) if with_cable else None
+        line = stack.enter_context(running_line(folder, seed, cable))
+        everything = [(kind, step) for kind in line.kinds for step in STEPS]
+        for number in range(cycles):
             if time.monotonic() > end_s:
                 break
+            if number % len(everything) == 0:
+                line.random.shuffle(everything)
             line.settle()
-            line.cycle(rng.choice(KINDS))
+            line.cycle(*everything[number % len(everything)])
+            if number % 20 == 0:
+                sys.stderr.write(f"{number} cycles, {line.accepted} accepted\n")
         lost = sorted(line.seen_lost_ms)
-        done = ", ".join(f"{kind} {count}" for kind, count in line.cycles.items())
-        return (
-            f"{sum(line.cycles.values())} cycles ({done}): {line.accepted} accepted, {line.rejected} rejected,"
-            f" 0 acts twice, 0 stale; loss seen after a kill within {lost[-1] if lost else 0:.0f} ms"
-        )
+        where = "by a cable that is pulled" if with_cable else "through a proxy"
+        done = f"{line.cycles.total()} cycles, each at each step {min(line.cycles.values())} times or more"
+        judged = f"{line.accepted} accepted, {line.rejected} rejected, 0 twice, 0 stale"
+        seen = f"p50 {plc_load.at(lost, 0.5):.0f} ms, max {lost[-1]:.0f} ms of {len(lost)}"
+        return [
+            (f"{', '.join(line.kinds)}, {where}", "0 acts twice, 0 stale", f"{done}: {judged}"),
+            (f"PLC sees the loss, {where}", f"<= {3 * BEAT_MS} ms, three beats", seen),
+        ]
 
 
 def main() -> None:
@@ -112,7 +126,7 @@ def main() -> None:
     options.add_argument("--results", type=int, default=100_000)
     options.add_argument("--limit-s", type=float, default=3600)
     options.add_argument("--load-s", type=float, default=120)
-    options.add_argument("--only", choices=("pairing", "line", "load"))
+    options.add_argument("--only", choices=("pairing", "line", "cable", "load"))
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--out", type=Path)
     chosen = options.parse_args()
@@ -121,13 +135,11 @@ def main() -> None:
         shown, late, wrong = pairing_run(chosen.results, chosen.seed)
         rows.append(("results on the wrong trigger id", "0", f"{wrong} of {shown} shown, {late} late ones not shown"))
     if chosen.only in {None, "line"}:
-        rows.append(
-            (
-                "kill -9, cut, reset, slow PLC",
-                "1,000 cycles, 0, 0",
-                line_run(chosen.cycles, chosen.limit_s, chosen.seed),
-            )
-        )
+        rows += line_run(chosen.cycles, chosen.limit_s, chosen.seed, with_cable=False)
+    if chosen.only in {None, "cable"} and not (problem := network_namespace.why_not()):
+        rows += line_run(chosen.cycles // 2, chosen.limit_s / 2, chosen.seed, with_cable=True)
+    elif chosen.only in {None, "cable"}:
+        rows.append(("faults at each step, by cable", "0 acts twice, 0 stale", f"not run: {problem}"))
     lines = ["| What | Goal | Measured |", "| --- | --- | --- |", *(f"| {a} | {b} | {c} |" for a, b, c in rows)]
     if chosen.only in {None, "load"}:
         lines += ["", plc_load.HEADING + plc_load.rows(plc_load.watch(chosen.load_s))]

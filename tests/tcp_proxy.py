@@ -1,6 +1,7 @@
-"""A cable that can be cut: a TCP proxy that forwards, forwards nothing any more (black hole), or resets."""
+"""A network and what can go wrong with it: a TCP proxy that forwards, loses all, resets, garbles or half closes."""
 
 import contextlib
+import os
 import selectors
 import socket
 import struct
@@ -19,6 +20,9 @@ class TcpProxy:
         """True: bytes disappear, connections stay open, as with a cut cable."""
         self._target_port = target_port
         self._pairs: dict[socket.socket, socket.socket] = {}
+        self._clients: set[socket.socket] = set()
+        self._dead: set[socket.socket] = set()
+        """Clients whose server end is gone, and that do not know it."""
         self._stop = threading.Event()
 
     def __enter__(self) -> Self:
@@ -44,6 +48,20 @@ class TcpProxy:
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 one.shutdown(socket.SHUT_RDWR)
 
+    def half_open(self) -> None:
+        """Close the server's ends and say nothing to the clients: their connections stay, and nobody answers."""
+        for one in list(self._pairs):
+            if one in self._clients and (other := self._pairs.get(one)):
+                self._dead.add(one)
+                with contextlib.suppress(OSError):
+                    other.shutdown(socket.SHUT_RDWR)
+
+    def garble(self) -> None:
+        """Send random bytes along every connection, both ways."""
+        for one in list(self._pairs):
+            with contextlib.suppress(OSError):
+                one.send(os.urandom(200))
+
     def _run(self) -> None:
         while not self._stop.is_set():
             for key, _ in self._selector.select(0.05):
@@ -59,6 +77,7 @@ class TcpProxy:
         except OSError:
             client.close()
             return
+        self._clients.add(client)
         for one, other in ((client, server), (server, client)):
             self._pairs[one] = other
             self._selector.register(one, selectors.EVENT_READ)
@@ -66,7 +85,7 @@ class TcpProxy:
     def _forward(self, one: socket.socket) -> None:
         try:
             data = one.recv(65536)
-            if data and not self.is_cut:
+            if data and not self.is_cut and one not in self._dead:
                 self._pairs[one].sendall(data)
         except (OSError, KeyError):
             data = b""
@@ -74,7 +93,8 @@ class TcpProxy:
             self._close(one)
 
     def _close(self, one: socket.socket) -> None:
-        for each in (one, self._pairs.get(one)):
+        other = self._pairs.get(one)
+        for each in (one, None if other in self._dead else other):
             if each is not None and self._pairs.pop(each, None) is not None:
                 with contextlib.suppress(KeyError, ValueError):
                     self._selector.unregister(each)
