@@ -166,6 +166,27 @@ def _start(verb: str, folder: Path, prefix: tuple[str, ...] = ()) -> subprocess.
         return subprocess.Popen(command, stderr=log, env=environment())
 
 
+class Camera:
+    """Puts a picture into the hot folder at once, each of a part at another place; the next one is drawn meanwhile."""
+
+    def __init__(self, hot: Path, artist: ThreadPoolExecutor) -> None:
+        self._hot = hot
+        self._artist = artist
+        self._next = artist.submit(self._drawn, 0)
+
+    def fire(self, part: int) -> None:
+        """Deliver `part-N.png`."""
+        hidden = self._hot / f".part-{part}.png"
+        hidden.write_bytes(self._next.result())
+        hidden.rename(self._hot / f"part-{part}.png")
+        self._next = self._artist.submit(self._drawn, part + 1)
+
+    @staticmethod
+    def _drawn(number: int) -> bytes:
+        pose = Pose(shift_x=number % 17 - 8, shift_y=number // 17 % 17 - 8, rotation_deg=number // 289 / 100)
+        return encoded(draw_part(pose), ".png")
+
+
 @contextmanager
 def running_line(folder: Path, seed: int, cable: Namespace | None = None) -> Iterator[Line]:
     """Start capture and worker, and a PLC behind a proxy or a cable; each picture is of a part at another place."""
@@ -175,27 +196,13 @@ def running_line(folder: Path, seed: int, cable: Namespace | None = None) -> Ite
     write_config(
         folder, outputs={"modbus_server": server, "publisher": {"enabled": False}, "archive": {"folder": "archive"}}
     )
-    hot = folder / "hot"
-
-    def drawn(part: int) -> bytes:
-        shift = Pose(shift_x=part % 17 - 8, shift_y=part // 17 % 17 - 8, rotation_deg=part // 289 / 100)
-        return encoded(draw_part(shift), ".png")
-
-    def fire(part: int) -> None:
-        nonlocal picture
-        hidden = hot / f".part-{part}.png"
-        hidden.write_bytes(picture.result())
-        hidden.rename(hot / f"part-{part}.png")
-        picture = artist.submit(drawn, part + 1)  # a camera is ready when it is triggered
-
     with ExitStack() as stack:
-        artist = stack.enter_context(ThreadPoolExecutor(1))
-        picture = artist.submit(drawn, 0)
+        camera = Camera(folder / "hot", stack.enter_context(ThreadPoolExecutor(1)))
         capture = _start("capture", folder)
         stack.callback(_end, lambda: capture)
         proxy = None if cable else stack.enter_context(TcpProxy(port))
         program = Program(window_ms=WINDOW_MS, accepts_simulated=True)
-        plc = stack.enter_context(PlcSimulator(host, proxy.port if proxy else port, program, fire))
+        plc = stack.enter_context(PlcSimulator(host, proxy.port if proxy else port, program, camera.fire))
         line = Line(folder, random.Random(seed), proxy, cable, plc, start_worker(folder, cable))
         stack.callback(_end, lambda: line.worker)
         wait_until(lambda: plc.scan(None) is None and plc.shown().get("TriggerReady"), 30)
