@@ -72,7 +72,7 @@ class Line:
         is_done = kind in {"none", "slow"}
         end_s = time.monotonic() + 60
         while not (acted and is_done and not self._must_be_seen):
-            assert time.monotonic() < end_s, f"no decision: {self.plc.program.step.name} {self.plc.shown()}"
+            assert time.monotonic() < end_s, self._state(kind, step)
             acted = self.plc.scan(None if acted else Part()) or acted
             if begun_s is None and (self.plc.program.step is step or acted):
                 begun_s = time.monotonic()
@@ -84,6 +84,11 @@ class Line:
         self._repair(kind)
         self._check(acted)
         return acted
+
+    def _state(self, kind: str, step: Step) -> str:
+        log = (self.folder / "worker.log").read_text()[-2000:]
+        now = f"{self.plc.program.step.name} {self.plc.shown()}, worker {self.worker.poll()}"
+        return f"no decision: {kind} at {step.name}: {now}\n{log}"
 
     def settle(self) -> None:
         """Scan until the PLC and the station are ready for the next part."""
