@@ -61,3 +61,7 @@ class JournalError(StationError):
 
 class OutputError(StationError):
     """An output (PLC, publisher, archive) cannot be opened or written."""
+
+
+class OutputLostError(OutputError):
+    """A part of an output that should run has ended by itself; only a new start of the worker brings it back."""

@@ -18,7 +18,10 @@ class Output(Protocol):
         """Show this verdict. Called after the journal has it. Raises OutputError."""
 
     def heartbeat(self, ready: bool, last_seq: int) -> None:
-        """Called by the worker's loop at least each second, from the loop that makes verdicts."""
+        """Called by the worker's loop at least each second, from the loop that makes verdicts.
+
+        Raises OutputLostError when only a new start of the worker helps.
+        """
 
     def go_safe(self) -> None:
         """Not ready, nothing valid, not OK. Must work in every state and never raise."""

@@ -18,7 +18,7 @@ from pymodbus.exceptions import ModbusException
 from pymodbus.pdu import ModbusPDU
 
 from station.complaints import Complaints
-from station.errors import OutputError
+from station.errors import OutputError, OutputLostError
 from station.outputs import plc_client_block
 from station.outputs.plc_client_block import Report, StatusBit
 from station.outputs.plc_state import is_pass
@@ -90,7 +90,9 @@ class ModbusClientOutput:
         self._wake.set()
 
     def heartbeat(self, ready: bool, last_seq: int) -> None:  # noqa: ARG002
-        """Count one turn of the worker's loop."""
+        """Count one turn of the worker's loop. Raises OutputLostError when the client's thread has ended by itself."""
+        if self._thread is not None and not self._thread.is_alive():
+            raise OutputLostError("The Modbus client has ended.", "See the log above.")
         with self._lock:
             self._beat = self._beat % 0xFFFF + 1
             self._beat_ns = time.monotonic_ns()

@@ -20,7 +20,7 @@ from pymodbus.constants import ExcCodes
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from station.complaints import Complaints
-from station.errors import OutputError
+from station.errors import OutputError, OutputLostError
 from station.outputs import handshake, plc_map
 from station.outputs.handshake import Handshake, Order
 from station.outputs.modbus_guard import GuardedServer
@@ -99,7 +99,12 @@ class ModbusServerOutput:
         self._exchange.judged(verdict)
 
     def heartbeat(self, ready: bool, last_seq: int) -> None:  # noqa: ARG002
-        """Count one turn of the worker's loop and show whether the station judges. Never blocks."""
+        """Count one turn of the worker's loop and show whether the station judges. Never blocks.
+
+        Raises OutputLostError when the server has ended by itself: no PLC sees the station.
+        """
+        if self._thread is not None and not self._thread.is_alive():
+            raise OutputLostError(f"The Modbus server on {self._host}:{self._port} has ended.", "See the log above.")
         self._exchange.turn(ready=ready)
 
     def orders(self) -> list[Order]:

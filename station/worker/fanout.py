@@ -1,11 +1,14 @@
-"""Hands every verdict and heartbeat to all outputs, in order. One that fails is counted and logged; others go on."""
+"""Hands every verdict and heartbeat to all outputs, in order. One that fails is counted and logged; others go on.
+
+One that is lost for good ends the worker: systemd starts it again with all outputs.
+"""
 
 import logging
 from collections.abc import Callable, Sequence
 
 from station import failpoints
 from station.complaints import Complaints
-from station.errors import OutputError
+from station.errors import OutputError, OutputLostError
 from station.outputs.base import Output
 from station.records import Job, Verdict
 
@@ -28,7 +31,7 @@ class Fanout:
         self._each(lambda output: _sent(output, verdict, job), f"Verdict {verdict.epoch}:{verdict.seq}")
 
     def heartbeat(self, *, ready: bool, last_seq: int) -> None:
-        """Show that the worker's loop runs. Never raises."""
+        """Show that the worker's loop runs. Raises OutputLostError: the worker must be started again."""
         self._each(lambda output: output.heartbeat(ready, last_seq), "Heartbeat")
 
     def close(self) -> None:
@@ -40,6 +43,8 @@ class Fanout:
         for output in self._outputs:
             try:
                 act(output)
+            except OutputLostError:
+                raise
             except OutputError as error:
                 self.complaints.say(output.name, f"{what} not shown by {output.name}: {error}")
             except Exception:  # noqa: BLE001 - outermost guard: a fault in one output must not stop the others

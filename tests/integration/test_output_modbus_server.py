@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from pymodbus.client import ModbusTcpClient
 
-from station.errors import OutputError
+from station.errors import OutputError, OutputLostError
 from station.outputs import plc_exchange, plc_map
 from station.outputs.modbus_server import ModbusServerOutput
 from station.outputs.plc_state import BEAT_MS, VOUCHED_MS, FaultCode, OfflineReason
@@ -183,6 +183,21 @@ def test_from_send_to_registers_in_time(output: ModbusServerOutput, plc: ModbusT
         assert words_of(plc)[8] == seq
         taken_ms.append((time.perf_counter_ns() - begin_ns) / 1e6)
     assert statistics.median(taken_ms) < 10
+
+
+def test_a_server_that_ended_by_itself_is_told_with_the_next_beat(output: ModbusServerOutput) -> None:
+    output.heartbeat(ready=True, last_seq=0)
+    assert output._loop
+    output._loop.call_soon_threadsafe(output._stop.set)
+
+    def is_lost() -> bool:
+        try:
+            output.heartbeat(ready=True, last_seq=0)
+        except OutputLostError:
+            return True
+        return False
+
+    wait_until(is_lost)
 
 
 def test_a_port_in_use_says_which_and_what_to_do(output: ModbusServerOutput, port: int) -> None:  # noqa: ARG001

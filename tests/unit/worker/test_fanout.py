@@ -2,7 +2,7 @@
 
 import pytest
 
-from station.errors import OutputError
+from station.errors import OutputError, OutputLostError
 from station.records import Job, Verdict
 from station.worker.fanout import Fanout
 from tests.worker_parts import make_job, make_verdict
@@ -52,3 +52,13 @@ def test_a_failing_output_is_counted_and_the_others_go_on(error: Exception) -> N
 def test_an_output_that_cannot_start_stops_the_start() -> None:
     with pytest.raises(OutputError, match="port in use"):
         Fanout([RecordingOutput("plc", OutputError("port in use"))]).start()
+
+
+def test_an_output_that_is_lost_for_good_ends_the_worker_and_is_still_closed() -> None:
+    lost, sound = RecordingOutput("plc", OutputLostError("its thread has ended")), RecordingOutput("stream")
+    fanout = Fanout([sound, lost])
+    with pytest.raises(OutputLostError):
+        fanout.heartbeat(ready=True, last_seq=7)
+    lost._error = None
+    fanout.close()
+    assert sound.calls == lost.calls == ["heartbeat True 7", "go_safe", "close"]
