@@ -151,6 +151,7 @@ def watch(
     Exit code 1 if --timeout comes before --count verdicts.
     """
     from station.records import Verdict
+    from station.settings import is_of_this_machine
     from station.tables import console, heading
     from station.watch import Gap, Silence
     from station.wiring import watch as subscribe
@@ -167,9 +168,9 @@ def watch(
                 typer.echo(f"Gap: nothing seen after {event.after} until {event.until}; fetching it.", err=True)
             if isinstance(event, Silence):
                 address = settings.outputs.publisher.endpoint
-                typer.echo(
-                    f"Nothing heard from {address} for {event.ms / 1000:g} s. station status tells more.", err=True
-                )
+                of_keys = "" if is_of_this_machine(address) else " A key that it does not know hears nothing either."
+                told = f"Nothing heard from {address} for {event.ms / 1000:g} s. station status tells more.{of_keys}"
+                typer.echo(told, err=True)
             if not isinstance(event, Verdict):
                 continue
             _print_verdict(event, as_json)

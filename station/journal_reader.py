@@ -80,9 +80,17 @@ class JournalReader:
 
     def removed(self) -> frozenset[str]:
         """Return the jobs whose pictures retention has deleted, or is about to."""
+        return frozenset(row[0] for row in self._removals("SELECT job_id FROM removal", ()))
+
+    def removed_utc(self, job_id: str) -> str | None:
+        """Return when retention decided to delete the pictures of this job, ISO 8601; None: it did not."""
+        rows = self._removals("SELECT decided_utc FROM removal WHERE job_id = ?", (job_id,))
+        return str(rows[0][0]) if rows else None
+
+    def _removals(self, question: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         if not self._rows("SELECT 1 FROM sqlite_schema WHERE name = 'removal'", ()):
-            return frozenset()  # of an earlier release; the worker brings it up to date
-        return frozenset(row[0] for row in self._rows("SELECT job_id FROM removal", ()))
+            return []  # of an earlier release; the worker brings it up to date
+        return self._rows(question, values)
 
     def problems(self) -> tuple[str, ...]:
         """Return what the database says against itself: damage, a guard that is gone, a row that was changed."""

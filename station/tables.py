@@ -106,6 +106,8 @@ def print_trace(found: Trace) -> None:
         out.print(f"PLC            {told}", markup=False)
     for file in found.files:
         out.print(f"file           {file}", markup=False)
+    if found.removed_utc:
+        out.print(f"file           deleted from the archive by retention, {found.removed_utc}", markup=False)
 
 
 def _place(found: Registration | None) -> str:

@@ -42,23 +42,31 @@ class Trace(Record):
     """The result fields of the PLC's status block for this verdict; empty without one."""
     files: tuple[Path, ...]
     """Where the picture is now, and what was kept beside it."""
+    removed_utc: str | None
+    """When retention deleted it from the archive; None: it did not."""
 
 
 def trace(settings: Settings, text: str) -> list[Trace]:
     """Return every job whose job id, part id or picture name is `text`. Raises JournalError."""
     text = shown_name(text)
     journal = settings.journal.path
-    verdicts = JournalReader(journal).find(text) if journal.exists() else []
-    judged = [_judged(settings, verdict) for verdict in verdicts]
+    reader = JournalReader(journal) if journal.exists() else None
+    judged = [_judged(settings, reader, verdict) for verdict in reader.find(text)] if reader else []
     known = {found.job_id for found in judged}
     return judged + [waiting for waiting in _waiting(settings, text) if waiting.job_id not in known]
 
 
-def _judged(settings: Settings, verdict: Verdict) -> Trace:
+def _judged(settings: Settings, journal: JournalReader, verdict: Verdict) -> Trace:
     shown = plc_state.after_verdict(plc_state.after_turn(plc_state.PlcState(), ready=True), verdict)
     fields = plc_map.decode(plc_map.encode(shown))
     told = {name: fields[name] for name in OF_A_RESULT}
-    return Trace(job_id=verdict.job_id, verdict=verdict, plc=told, files=_files(settings, verdict.job_id))
+    return Trace(
+        job_id=verdict.job_id,
+        verdict=verdict,
+        plc=told,
+        files=_files(settings, verdict.job_id),
+        removed_utc=journal.removed_utc(verdict.job_id),
+    )
 
 
 def _files(settings: Settings, job_id: str) -> tuple[Path, ...]:
@@ -79,4 +87,7 @@ def _waiting(settings: Settings, text: str) -> list[Trace]:
     spool = settings.capture.spool
     folders = [folder for folder in sorted(spool.iterdir()) if folder.is_dir()] if spool.is_dir() else []
     found = [folder for folder in folders if text in {folder.name, *_shown_names(folder)}]
-    return [Trace(job_id=folder.name, verdict=None, plc={}, files=_files(settings, folder.name)) for folder in found]
+    return [
+        Trace(job_id=folder.name, verdict=None, plc={}, files=_files(settings, folder.name), removed_utc=None)
+        for folder in found
+    ]

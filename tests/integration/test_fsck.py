@@ -16,6 +16,7 @@ from station.fsck import Report
 from station.records import Evaluation, Failure, ImageRef, Reason, ResultState, Verdict
 from station.settings import Settings
 from station.settings_file import load_settings
+from station.trace import trace
 from station.worker.journal import Journal
 from tests.running_station import station, write_config
 from tests.worker_parts import make_verdict
@@ -173,3 +174,5 @@ def test_what_retention_deleted_is_counted_as_taken_away(settings: Settings) -> 
     journal.close()
     report = checker.fsck(settings)
     assert (report.holds, report.taken_away, report.by_retention) == (True, 1, 1)
+    (found,) = trace(settings, job_id)
+    assert (found.removed_utc is not None, found.files) == (True, ())
