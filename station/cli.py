@@ -444,7 +444,6 @@ def simulate_plc(
     """
     from station.plc_sim import run as simulate
     from station.plc_simulator import Misbehaviour
-    from station.tables import console
 
     _quiet()
     acts = simulate(
@@ -456,7 +455,6 @@ def simulate_plc(
         recipe=recipe,
         accepts_simulated=accept_simulated,
         log=log,
-        console=console(),
     )
     if len(acts) < parts:
         raise typer.Exit(FAILED)

@@ -5,32 +5,38 @@ took, the next one goes into the hot folder. Out: a table of signals and acts, a
 """
 
 import itertools
-import shutil
+import struct
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
 from station.errors import StationError
 from station.outputs.plc_rules import Acted, Part, Program
+from station.plc_sim_view import picture
 from station.plc_simulator import SCAN_S, Misbehaviour, PlcSimulator
 from station.settings import Settings
 
-SHOWN_ACTS = 12
+BETWEEN_PARTS_S = 0.3
+"""The line moves; the result is taken meanwhile."""
+_PNG_IHDR_END = 33
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-SIGNALS = (
-    "Online TriggerReady TriggerAck ImageReceived SystemBusy InspectionCompleted ResultsValid OK NG NotDecidable Fault"
-    " Warning Simulated MissedTrigger ResultsBufferOverrun PlcHeartbeatLost"
-).split()
-NUMBERS = (
-    "Heartbeat OfflineReason FaultCode AcquisitionId InspectionId TriggerId FreeResultBuffers ReasonCode PinsNG"
-    " ProcessingTime"
-).split()
+
+
+def taken_now(picture: bytes) -> bytes:
+    """Return the picture with the time in it, as a comment of JPEG or PNG: the station refuses the same bytes twice."""
+    note = f"{time.time_ns()}".encode()
+    if picture.startswith(b"\xff\xd8"):
+        return picture[:2] + struct.pack(">HH", 0xFFFE, len(note) + 2) + note + picture[2:]
+    if picture.startswith(b"\x89PNG\r\n\x1a\n"):
+        chunk = b"tEXtComment\0" + note
+        whole = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        return picture[:_PNG_IHDR_END] + whole + picture[_PNG_IHDR_END:]
+    return picture
 
 
 class Camera:
@@ -45,7 +51,7 @@ class Camera:
         """Deliver the next picture; without any, somebody else's camera does."""
         for source in itertools.islice(self._pictures, 1):
             hidden = self._hot_folder / f".plc-sim-{part}{source.suffix}"
-            shutil.copyfile(source, hidden)
+            hidden.write_bytes(taken_now(source.read_bytes()))
             hidden.rename(hidden.with_name(f"part-{part:05d}-{source.name}"))
 
 
@@ -59,54 +65,39 @@ def run(
     recipe: int,
     accepts_simulated: bool,
     log: Path | None,
-    console: Console,
 ) -> list[Acted]:
     """Run `parts` parts through the station and return what was done with each. Raises StationError."""
     modbus = settings.outputs.modbus_server
     if not modbus.enabled or modbus.mode != "triggered":
         raise StationError("The station is free running.", "Set outputs.modbus_server.mode to triggered.")
     camera = Camera(pictures, settings.capture.hot_folder)
+    console = Console(highlight=False)
     program = Program(window_ms=window_ms, recipe=recipe, accepts_simulated=accepts_simulated)
     with (
         PlcSimulator(modbus.host, modbus.port, program, camera.fire, misbehaviour) as plc,
         Live(console=console, refresh_per_second=10) as live,
     ):
         for number in range(1, parts + 1):
-            for acted in _decided(plc, Part(serial=f"SIM-{number:05d}")):
-                live.update(_picture(plc))
-                if acted and log:
-                    with log.open("ab") as lines:
-                        lines.write(msgspec.json.encode(acted) + b"\n")
+            for _ in _scans(plc, Part(serial=f"SIM-{number:05d}")):
+                live.update(picture(plc, parts))
+            if log:
+                with log.open("ab") as lines:
+                    lines.write(msgspec.json.encode(plc.acts[-1]) + b"\n")
             if plc.program.line_stopped:
                 console.print("Three parts in a row without an answer of their own: the line stops.", style="bold red")
                 break
         return plc.acts
 
 
-def _decided(plc: PlcSimulator, part: Part) -> Iterator[Acted | None]:
-    """Scan until the part is decided; yield after each scan."""
-    acted = None
-    while acted is None:
+def _scans(plc: PlcSimulator, part: Part) -> Iterator[None]:
+    """Scan until the part is decided, and on until it is gone; yield after each scan."""
+    acted: Acted | None = None
+    while not acted:
         acted = plc.scan(part)
-        yield acted
+        yield
         time.sleep(SCAN_S)
-
-
-def _picture(plc: PlcSimulator) -> Group:
-    shown = plc.shown()
-    signals = Text("  ").join(Text(name, style="bold green" if shown.get(name) else "dim") for name in SIGNALS)
-    numbers = Text("   ").join(Text(f"{name} {shown.get(name, '-')}") for name in NUMBERS)
-    step = Text(f"PLC step {plc.program.step.name}   " + ("connected" if shown else "NO CONNECTION"), style="bold")
-    return Group(step, signals, numbers, _acts(plc.acts))
-
-
-def _acts(acts: list[Acted]) -> Table:
-    table = Table(
-        title=f"{sum(act.accepted for act in acts)} accepted, {sum(not act.accepted for act in acts)} rejected"
-    )
-    for heading in ("TriggerId", "act", "why"):
-        table.add_column(heading)
-    for act in acts[-SHOWN_ACTS:]:
-        word = Text("ACCEPT", style="bold green") if act.accepted else Text("REJECT", style="bold red")
-        table.add_row(str(act.trigger_id), word, act.why)
-    return table
+    gone_s = time.monotonic() + BETWEEN_PARTS_S
+    while time.monotonic() < gone_s:
+        plc.scan(None)
+        yield
+        time.sleep(SCAN_S)

@@ -51,7 +51,14 @@ class PlcSimulator:
     ) -> None:
         self._client = ModbusTcpClient(host, port=port, timeout=TIMEOUT_S, retries=0)
         self._fire = fire
-        self._misbehaviour = misbehaviour
+        self.where = f"{host}:{port}"
+        self.misbehaviour = misbehaviour
+        self.wrongs = 0
+        """How often it did something wrong: times, not scans."""
+        self._is_wrong = False
+        self._restarted_at = -1
+        self.written = program.control
+        """The control block of the last scan, as it was written."""
         self._random = random.Random(seed)  # noqa: S311 - to be repeatable, not secret
         self._first = program
         self._ack_ms: int | None = None
@@ -61,7 +68,6 @@ class PlcSimulator:
         """What the last scan read; None: it could not."""
         self.acts: list[Acted] = []
         self.scans = 0
-        self.restarts = 0
 
     def __enter__(self) -> Self:
         return self
@@ -74,12 +80,16 @@ class PlcSimulator:
         now_ms = time.monotonic_ns() // 1_000_000
         self.scans += 1
         self.words = self._read()
-        if self._misbehaviour is Misbehaviour.RESTART and self._random.random() < 0.02:
-            self.restarts += 1
+        if self._restarts_now():
+            self.wrongs += 1
             self.program = msgspec.structs.replace(self._first, last_trigger_id=self.program.last_trigger_id)
         before = self.program.step
         self.program, acted = plc_rules.scan(self.program, self.words, part, now_ms)
-        self._write(self._as_written(self.program.control, now_ms))
+        self.written = self._as_written(self.program.control, now_ms)
+        is_wrong = self.written != self.program.control
+        self.wrongs += is_wrong and not self._is_wrong
+        self._is_wrong = is_wrong
+        self._write(self.written)
         if before is Step.TRIGGER and self.program.step is Step.RESULT:
             self._fire(self.program.control.trigger_id)
         if acted:
@@ -100,9 +110,18 @@ class PlcSimulator:
         """Return the status block of the last scan; empty if it could not be read."""
         return plc_map.decode(self.words) if self.words else {}
 
+    def _restarts_now(self) -> bool:
+        """Return True once for each part, at any moment of it."""
+        if self.misbehaviour is not Misbehaviour.RESTART or self._restarted_at == len(self.acts):
+            return False
+        restarts = self._random.random() < 0.05
+        if restarts:
+            self._restarted_at = len(self.acts)
+        return restarts
+
     def _as_written(self, control: Control, now_ms: int) -> Control:
         """Return what this PLC writes, with what it does wrong."""
-        match self._misbehaviour:
+        match self.misbehaviour:
             case Misbehaviour.DOUBLE_TRIGGER if self.program.step is Step.RESULT and self.scans % 3 == 0:
                 return msgspec.structs.replace(control, trigger=True, trigger_id=control.trigger_id % 0xFFFF + 1)
             case Misbehaviour.NO_ACK:

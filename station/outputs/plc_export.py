@@ -192,6 +192,9 @@ ELSE
             Ctl.CommandArgument := Recipe;
             Ctl.ExecuteCommand := TRUE;
             Step := {RECIPE};
+        ELSIF ReadOk AND ({faults}) THEN (* that part was rejected; ends with ClearFault *)
+            Step := {RESET};
+            ResetBegun := FALSE;
         ELSIF PartPresent THEN
             IF LastTriggerId = 65535 THEN LastTriggerId := 1; ELSE LastTriggerId := LastTriggerId + 1; END_IF;
             Ctl.TriggerId := LastTriggerId;
@@ -199,9 +202,6 @@ ELSE
             HasAcked := FALSE;
             MayLeave := FALSE;
             Step := {SERIAL};
-        ELSIF ReadOk AND ({faults}) THEN (* was rejected; ends with ClearFault *)
-            Step := {RESET};
-            ResetBegun := FALSE;
         END_IF;
     {RECIPE}: (* parts wait; again and again until the station has it *)
         IF ReadOk THEN

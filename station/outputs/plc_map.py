@@ -8,6 +8,7 @@ later release will serve has its place already and reads 0. A register never mov
 import enum
 import hashlib
 import re
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -210,13 +211,12 @@ def _packed(table: Sequence[Field], length: int, values: Mapping[str, int]) -> l
 def _put_text(words: list[int], field: Field, text: str) -> None:
     """Put ASCII into the words, first character in the high byte, padded with 0."""
     data = text.encode("ascii", "replace")[: 2 * field.words].ljust(2 * field.words, b"\0")
-    for place in range(field.words):
-        words[field.register + place] = int.from_bytes(data[2 * place : 2 * place + 2], "big")
+    words[field.register : field.register + field.words] = struct.unpack(f">{field.words}H", data)
 
 
 def _get_text(words: Sequence[int], field: Field) -> str:
     """Return the text up to its first 0; what is no printable ASCII reads as '?'."""
-    data = b"".join(word.to_bytes(2, "big") for word in words[field.register : field.register + field.words])
+    data = struct.pack(f">{field.words}H", *words[field.register : field.register + field.words])
     text = data.partition(b"\0")[0].decode("ascii", "replace").rstrip()
     return "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in text)
 

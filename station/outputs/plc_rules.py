@@ -60,6 +60,10 @@ class Acted(Record, frozen=True):
     accepted: bool
     why: str
     """Empty when accepted."""
+    took_ms: int = 0
+    """Since the part came."""
+    reason_code: int = 0
+    """ReasonCode of its result; 0: none, or OK."""
 
 
 class Program(Record, frozen=True):
@@ -115,7 +119,7 @@ def scan(program: Program, words: Sequence[int] | None, part: Part | None, now_m
         case Step.ACK:
             return Scan(_acking(program, shown, now_ms))
     if now_ms - program.started_ms >= program.window_ms:
-        return _late(program, "no answer in the inspect window")
+        return _late(program, "no answer in the inspect window", now_ms)
     if shown is None:
         return Scan(program)
     match program.step:
@@ -186,8 +190,10 @@ def _idle(program: Program, shown: dict[str, int] | None, part: Part | None, now
     if shown is not None and program.recipe and shown["RecipeLoaded"] != program.recipe:
         asked = _with(program, command_code=PREPARE_RECIPE, command_argument=program.recipe, execute_command=True)
         return msgspec.structs.replace(asked, step=Step.RECIPE)
+    if shown is not None and shown["FaultCode"] in CLEARED_FAULTS:
+        return _begin_reset(program)
     if part is None:
-        return _begin_reset(program) if shown is not None and shown["FaultCode"] in CLEARED_FAULTS else program
+        return program
     trigger_id = program.last_trigger_id % 0xFFFF + 1
     return msgspec.structs.replace(
         _with(program, trigger_id=trigger_id, serial=part.serial, set_user_data=bool(part.serial)),
@@ -236,9 +242,9 @@ def _result(program: Program, shown: dict[str, int], now_ms: int) -> Scan:
         return Scan(program)
     acked = _with(program, results_ack=True)
     if why and shown["TriggerId"] != program.control.trigger_id:  # of another part: taken, not used
-        return _late(program, why)
+        return _late(program, why, now_ms)
     done = msgspec.structs.replace(acked, step=Step.ACK, late=0)
-    return Scan(done, Acted(trigger_id=program.control.trigger_id, accepted=not why, why=why))
+    return Scan(done, _act(program, why, now_ms, shown["ReasonCode"]))
 
 
 def _acking(program: Program, shown: dict[str, int] | None, now_ms: int) -> Program:
@@ -248,10 +254,20 @@ def _acking(program: Program, shown: dict[str, int] | None, now_ms: int) -> Prog
     return _begin_reset(program) if now_ms - program.started_ms >= program.window_ms else program
 
 
-def _late(program: Program, why: str) -> Scan:
+def _act(program: Program, why: str, now_ms: int, reason_code: int = 0) -> Acted:
+    return Acted(
+        trigger_id=program.control.trigger_id,
+        accepted=not why,
+        why=why,
+        took_ms=now_ms - program.started_ms,
+        reason_code=reason_code,
+    )
+
+
+def _late(program: Program, why: str, now_ms: int) -> Scan:
     """Reject the part and begin anew, so that its result, should it still come, meets nobody."""
-    act = Acted(trigger_id=program.control.trigger_id, accepted=False, why=why)
-    return Scan(_begin_reset(msgspec.structs.replace(program, late=program.late + 1)), act)
+    late = _begin_reset(msgspec.structs.replace(program, late=program.late + 1))
+    return Scan(late, _act(program, why, now_ms))
 
 
 def _begin_reset(program: Program) -> Program:

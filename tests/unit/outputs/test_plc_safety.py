@@ -43,7 +43,7 @@ STEPS = int(os.environ.get("STATION_PLC_STEPS", "3000"))
 LENGTH = 120
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(120 + STEPS // 20)
 @settings(max_examples=max(1, STEPS // LENGTH), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.integers(0, 2**32),
