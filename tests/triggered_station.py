@@ -59,7 +59,7 @@ class TriggeredStation:
     """A worker that waits for triggers; `camera` is what capture would send."""
 
     def __init__(
-        self, folder: Path, *, picture_window_ms: int = 60, deadline_ms: int = 5_000, outputs: tuple[Output, ...] = ()
+        self, folder: Path, *, picture_window_ms: int = 150, deadline_ms: int = 5_000, outputs: tuple[Output, ...] = ()
     ) -> None:
         self.port = free_port()
         self.shown = Shown()
