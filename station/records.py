@@ -126,6 +126,8 @@ class TriggerRef(Record):
     """The station's count of triggers: 1, 2, 3... since the worker's start."""
     serial: str
     """What the PLC set as user data before the trigger, at most 44 ASCII characters; empty: nothing."""
+    measurement: str = ""
+    """What an OPC UA client calls this measurement (MeasId); empty: nothing."""
 
 
 class Job(Record):

@@ -63,7 +63,13 @@ class CommandGiven(Record, frozen=True):
     argument: int
 
 
-Order = TriggerTaken | CommandGiven
+class FreeRunning(Record, frozen=True):
+    """For the worker: from now on every picture is a part of its own, or none without a trigger."""
+
+    is_on: bool
+
+
+Order = TriggerTaken | CommandGiven | FreeRunning
 
 
 class Handshake(Record, frozen=True):

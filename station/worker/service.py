@@ -137,8 +137,8 @@ class WorkerService:
     def _turn(self) -> None:
         """Wait for something to do, and do it."""
         watched = self._engine.watched()
-        plc = (self._triggers.event_fd, False) if self._triggers else None
-        self._queue.wait(self._wait_ms(), [other for other in (watched, plc) if other])
+        orders = [(descriptor, False) for descriptor in self._triggers.event_fds] if self._triggers else []
+        self._queue.wait(self._wait_ms(), [*([watched] if watched else []), *orders])
         self._take_orders()  # before the pictures: a trigger comes before its picture
         received = self._queue.receive()
         self._see()

@@ -5,13 +5,13 @@ Holds the pure `Pairing` and tells the `TriggerSource` what the PLC should see. 
 
 import uuid
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 
 from station.messages import Sighting
 from station.outputs.base import TriggerSource
-from station.outputs.handshake import CommandGiven, TriggerTaken
+from station.outputs.handshake import CommandGiven, FreeRunning, TriggerTaken
 from station.recipe import Recipe
 from station.records import Failure, ImageRef, Job, Reason, TriggerRef
 from station.worker.pairing import Pair, Pairing
@@ -30,17 +30,21 @@ class Triggers:
         *,
         is_free_running: bool = False,
         known: Iterable[str] = (),
+        others: Sequence[TriggerSource] = (),
     ) -> None:
+        """`source` gives the triggers; commands come from it and from `others`."""
         self._source = source
+        self._sources = (source, *others)
+        self._commander: TriggerSource | None = None
         self._is_free_running = is_free_running
         self._recipe = recipe
         self._pairing = Pairing(picture_window_ms, known)
         self._told: deque[str] = deque(maxlen=256)
 
     @property
-    def event_fd(self) -> int:
-        """Readable when the PLC wants something."""
-        return self._source.event_fd
+    def event_fds(self) -> tuple[int, ...]:
+        """One of them is readable when the PLC wants something."""
+        return tuple(source.event_fd for source in self._sources)
 
     def next_due_ns(self) -> int | None:
         """Return when `turn` has something to do next, CLOCK_MONOTONIC."""
@@ -48,21 +52,32 @@ class Triggers:
 
     def commands(self) -> list[CommandGiven]:
         """Take in the new triggers; return the new commands."""
-        orders = self._source.orders()
-        for order in orders:
-            if isinstance(order, TriggerTaken):
-                window_ms = min(order.window_ms or self._recipe.file.deadline_ms, self._recipe.file.deadline_ms)
-                self._pairing.trigger(order.trigger, order.taken_ns, order.taken_ns + window_ms * 1_000_000)
-        return [order for order in orders if isinstance(order, CommandGiven)]
+        given = []
+        for source, order in [(each, order) for each in self._sources for order in each.orders()]:
+            match order:
+                case FreeRunning():
+                    self._is_free_running = order.is_on
+                case TriggerTaken():
+                    window_ms = min(order.window_ms or self._recipe.file.deadline_ms, self._recipe.file.deadline_ms)
+                    self._pairing.trigger(order.trigger, order.taken_ns, order.taken_ns + window_ms * 1_000_000)
+                case CommandGiven() if self._commander is None:
+                    self._commander = source
+                    given.append(order)
+                case CommandGiven():
+                    source.command_done(succeeded=False)  # another one's command is not through
+        return given
 
     def use(self, recipe: Recipe, number: int) -> None:
         """Take in which recipe is in force, and its number for the PLC."""
         self._recipe = recipe
-        self._source.recipe_is(number)
+        for source in self._sources:
+            source.recipe_is(number)
 
     def command_done(self, *, succeeded: bool) -> None:
-        """Tell the PLC how its command ended."""
-        self._source.command_done(succeeded=succeeded)
+        """Tell who gave the command how it ended."""
+        commander, self._commander = self._commander, None
+        if commander is not None:
+            commander.command_done(succeeded=succeeded)
 
     def see(self, sighting: Sighting) -> None:
         """Take in that capture has a picture, before its job is made."""

@@ -14,6 +14,7 @@ from station.outputs.archive import ArchiveOutput
 from station.outputs.base import Output
 from station.outputs.modbus_client import ModbusClientOutput, Target
 from station.outputs.modbus_server import ModbusServerOutput
+from station.outputs.opcua_link import OpcuaLink
 from station.outputs.publisher import PublisherOutput
 from station.records import Evaluation, Verdict
 from tests.pictures import make_recipe
@@ -34,7 +35,7 @@ def context() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
         yield context
 
 
-@pytest.fixture(params=["modbus_server", "modbus_client", "publisher", "archive"])
+@pytest.fixture(params=["modbus_server", "modbus_client", "publisher", "opcua", "archive"])
 def make(request: pytest.FixtureRequest, tmp_path: Path, context: zmq.Context[zmq.Socket[bytes]]) -> Make:
     port, other_port = free_port(), free_port()
     recipe = make_recipe(tmp_path / "recipe")
@@ -48,6 +49,9 @@ def make(request: pytest.FixtureRequest, tmp_path: Path, context: zmq.Context[zm
             context,
             lambda: (1, 0),
             lambda _epoch, _seq: [],
+        ),
+        "opcua": lambda: OpcuaLink(
+            f"ipc://{tmp_path}/orders.ipc", context, lambda: (1, 0), triggered=True, recipe_sha256=""
         ),
         "archive": lambda: ArchiveOutput(tmp_path / "archive", recipe),
     }
