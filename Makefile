@@ -86,5 +86,5 @@ $(READY): pyproject.toml
 		{ echo "Python's venv is missing. On Debian or Ubuntu: apt install python3-venv"; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	@echo "Installing. llama.cpp is compiled now, about three minutes on two cores."
-	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -e '.[dev,export]'
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -e '.[dev,export,opcua]'
 	@touch $@

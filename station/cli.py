@@ -92,9 +92,10 @@ def run(config: Config = CONFIG) -> None:
     from station.recipe_file import load_recipe
 
     _log()
-    load_recipe(_settings(config).recipe)  # what is wrong is said once, not by each of the two
+    settings = _settings(config)
+    load_recipe(settings.recipe)  # what is wrong is said once, not by each of them
     stop = _stop_on_signal(signal.SIGHUP)  # the terminal was closed
-    with Processes(config) as processes:
+    with Processes(config, with_opcua=settings.outputs.opcua.enabled) as processes:
         raise typer.Exit(processes.wait(stop))
 
 
@@ -118,6 +119,17 @@ def worker(config: Config = CONFIG) -> None:
     end_with_parent()
     _log()
     run_worker(_settings(config), _stop_on_signal())
+
+
+@app.command(epilog="Example: station opcua --config config.yaml")
+def opcua(config: Config = CONFIG) -> None:
+    """Run the OPC UA server: verdicts in, results and events out."""
+    from station.processes import end_with_parent
+    from station.wiring import run_opcua
+
+    end_with_parent()
+    _log()
+    run_opcua(_settings(config), _stop_on_signal())
 
 
 @app.command(epilog="Example: station demo")
@@ -409,6 +421,42 @@ def keys(
 
     _quiet()
     for line in make_keys(_settings(config).keys_folder, program, group.value, out):
+        typer.echo(line)
+
+
+@app.command("opcua-keys", epilog="Example: station opcua-keys run/station/opcua/rejected/0f3a.der")
+def opcua_keys(
+    certificate: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Of a client that may connect.")] = None,
+    config: Config = CONFIG,
+) -> None:
+    """Make the certificate of the OPC UA server, or trust a client's.
+
+    Without FILE says too who is trusted and who was refused.
+    """
+    from station.opcua_access import make_keys
+
+    _quiet()
+    for line in make_keys(_settings(config), certificate):
+        typer.echo(line)
+
+
+@app.command("opcua-user", epilog="Example: station opcua-user line-1 --control")
+def opcua_user(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Letters, digits, _, . or -.")],
+    config: Config = CONFIG,
+    control: Annotated[bool, typer.Option("--control", help="May also start, stop, halt and reset.")] = False,
+) -> None:
+    """Let a user of OPC UA in, or change its password and right.
+
+    Asks for the password; reads a line of stdin when that is no terminal.
+    """
+    from station.opcua_access import make_user
+
+    _quiet()
+    settings = _settings(config)
+    asked = typer.prompt("Password", hide_input=True, confirmation_prompt=True) if sys.stdin.isatty() else None
+    password = sys.stdin.readline().rstrip("\n") if asked is None else asked
+    for line in make_user(settings, name, password, may_control=control):
         typer.echo(line)
 
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from station import verdict_json
 from station.errors import JournalError
-from station.records import Evaluation, Verdict
+from station.records import Evaluation, Record, Verdict
 
 GUARDS = frozenset({"verdict_is_never_changed", "verdict_is_never_deleted"})
 """Triggers of the journal that refuse to change a verdict."""
@@ -21,6 +21,36 @@ VERSION = 2
 """Newest form of the journal that this release knows: `worker.journal_schema`."""
 COLUMNS = ("job_id", "epoch", "seq", "evaluation", "result_state", "recipe", "part_id", "created_utc")
 """What stands in a row and in its JSON alike."""
+
+
+SEARCHED = 10_000
+"""Newest verdicts that are looked through by what is not indexed."""
+
+_FITS = {
+    "part_id": "part_id = :part_id",
+    "job_id": "job_id = :job_id",
+    "result_state": "result_state = :result_state",
+    "recipe": "recipe = :recipe",
+    "recipe_sha256": "json_extract(json, '$.recipe_sha256') = :recipe_sha256",
+    "config_sha256": "json_extract(json, '$.config_sha256') = :config_sha256",
+    "measurement": "json_extract(json, '$.trigger.measurement') = :measurement",
+    "epoch": "epoch = :epoch",
+    "acquisition_id": "json_extract(json, '$.trigger.acquisition_id') = :acquisition_id",
+}
+
+
+class Wanted(Record, frozen=True):
+    """What verdicts are looked for; None: any."""
+
+    part_id: str | None = None
+    job_id: str | None = None
+    result_state: str | None = None
+    recipe: str | None = None
+    recipe_sha256: str | None = None
+    config_sha256: str | None = None
+    measurement: str | None = None
+    epoch: int | None = None
+    acquisition_id: int | None = None
 
 
 class JournalReader:
@@ -41,6 +71,20 @@ class JournalReader:
         """Return the verdicts whose job id, part id or image name is `text`, oldest first."""
         where = "WHERE job_id = :text OR part_id = :text OR image_name = :text ORDER BY epoch, seq"
         return self._verdicts(where, {"text": text})
+
+    def select(self, wanted: "Wanted", start: int, count: int) -> list[Verdict]:
+        """Return the verdicts that fit, newest first, from the `start`-th, at most `count`.
+
+        Without a part or job id only the newest `SEARCHED` are looked at, so that no question takes long.
+        """
+        fields = {name: value for name in wanted.__struct_fields__ if (value := getattr(wanted, name)) is not None}
+        fits = " AND ".join(_FITS[name] for name in fields) or "1"
+        newest = "ORDER BY epoch DESC, seq DESC LIMIT"
+        is_named = fields.keys() & {"part_id", "job_id"}
+        table = "verdict" if is_named else f"(SELECT * FROM verdict {newest} {SEARCHED})"  # noqa: S608 - see below
+        question = f"SELECT json FROM {table} WHERE {fits} {newest} :count OFFSET :start"  # noqa: S608 - texts of this file
+        rows = self._rows(question, {**fields, "count": count, "start": start})
+        return [verdict_json.decode(row[0]) for row in rows]
 
     def counts(self) -> dict[Evaluation, int]:
         """Return how many verdicts there are of each evaluation, every evaluation named."""

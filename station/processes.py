@@ -1,7 +1,8 @@
 """Capture and worker as two child processes that live and end together. Used by `station run` and `station demo`.
 
 In: the path of config.yaml. Out: an exit code. Each child is `station capture` or `station worker`, just as systemd
-would start it. When one ends, for whatever reason, the other is ended too: half a station must not look like one.
+would start it. When one ends, for whatever reason, the other is ended too: half a station must not look like one. The
+OPC UA server is a third one if wanted; when it ends it is started again, and the others never notice.
 """
 
 import ctypes
@@ -11,12 +12,16 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import IO, Self
 
 logger = logging.getLogger(__name__)
 
 SERVICES = ("worker", "capture")
+OPCUA = "opcua"
+RESTART_AFTER_S = 1.0
+WRONG_CONFIGURATION = 2
 END_S = 15
 """How long a service may take to end before it is killed; it finishes what it is writing."""
 _LOOK_EVERY_S = 0.2
@@ -26,40 +31,58 @@ _PARENT = "STATION_PARENT_PID"
 
 
 class Processes:
-    """Both services of one station, as a context manager: ends them on the way out, whatever happened."""
+    """The services of one station, as a context manager: ends them on the way out, whatever happened."""
 
-    def __init__(self, config: Path, log: IO[bytes] | None = None) -> None:
+    def __init__(self, config: Path, log: IO[bytes] | None = None, *, with_opcua: bool = False) -> None:
         """Without `log` the children write to this process's stderr."""
+        self._with_opcua = with_opcua
+        self._opcua_due_s = 0.0
         self._config = config
         self._log = log
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
-        for service in SERVICES:
-            command = [sys.executable, "-m", "station", service, "--config", str(self._config)]
-            self._children[service] = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stderr=self._log, env=os.environ | {_PARENT: str(os.getpid())}
-            )
+        for service in (*SERVICES, OPCUA) if self._with_opcua else SERVICES:
+            self._begin(service)
         return self
 
     def __exit__(self, *_error: object) -> None:
         self.end()
 
     def ended(self) -> str | None:
-        """Return the name of a service that has ended, None while both run."""
-        return next((name for name, child in self._children.items() if child.poll() is not None), None)
+        """Return the name of a service that has ended, None while both run; the OPC UA server does not count."""
+        return next((name for name in SERVICES if self._children[name].poll() is not None), None)
 
     def wait(self, stop: threading.Event) -> int:
         """Wait until `stop` is set or a service ends by itself, end both, and return the exit code for this process."""
         while not stop.is_set() and self.ended() is None:
+            self._see_to_opcua()
             stop.wait(_LOOK_EVERY_S)
         first = self.ended()
         if first and not stop.is_set():
             logger.error("%s; the rest of the station is ended too. Start it again.", self._ending(first))
         self.end()
-        codes = {name: child.returncode for name, child in self._children.items()}
+        codes = {name: self._children[name].returncode for name in SERVICES}
         worst = codes[first] if first else max(codes.values(), key=abs)
         return worst if worst in {0, 2} else 1
+
+    def _begin(self, service: str) -> None:
+        command = [sys.executable, "-m", "station", service, "--config", str(self._config)]
+        self._children[service] = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stderr=self._log, env=os.environ | {_PARENT: str(os.getpid())}
+        )
+
+    def _see_to_opcua(self) -> None:
+        """Start the OPC UA server again some time after it ended, unless its configuration is wrong."""
+        child = self._children.get(OPCUA)
+        if child is None or child.poll() in {None, WRONG_CONFIGURATION}:
+            return
+        if not self._opcua_due_s:
+            logger.error("%s; it is started again, the rest of the station goes on.", self._ending(OPCUA))
+            self._opcua_due_s = time.monotonic() + RESTART_AFTER_S
+        elif time.monotonic() >= self._opcua_due_s:
+            self._opcua_due_s = 0.0
+            self._begin(OPCUA)
 
     def _ending(self, name: str) -> str:
         code = self._children[name].returncode

@@ -52,6 +52,15 @@ def _checked_queue_endpoint(endpoint: str) -> str:
 
 
 TcpEndpoint = Annotated[str, AfterValidator(_checked_tcp)]
+
+
+def _checked_ipc(endpoint: str) -> str:
+    if not endpoint.startswith(IPC) or len(endpoint) == len(IPC):
+        raise ValueError("expected ipc://PATH, as ipc://run/station/orders.ipc")
+    return endpoint
+
+
+IpcEndpoint = Annotated[str, AfterValidator(_checked_ipc)]
 QueueEndpoint = Annotated[str, AfterValidator(_checked_queue_endpoint)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -159,6 +168,23 @@ class PublisherSettings(Section):
     snapshot_endpoint: TcpEndpoint = "tcp://127.0.0.1:5557"
 
 
+class OpcuaSettings(Section):
+    """The OPC UA server, a process of its own."""
+
+    enabled: bool = False
+    host: str = Field(default="127.0.0.1", min_length=1, max_length=255)
+    port: Port = 4840
+    mode: Literal["free_running", "triggered"] = "free_running"
+    picture_window_ms: int = Field(default=500, ge=20, le=10_000)
+    allow: tuple[Network, ...] = ()
+    """Empty: every address."""
+    keys_folder: Path = Path("run/station/opcua")
+    """Certificate, users, certificates of clients."""
+    nodesets: Path = Path("run/station/opcua/nodesets")
+    """Where the Machine Vision nodeset file may be."""
+    orders_endpoint: IpcEndpoint = "ipc://run/station/orders.ipc"
+
+
 class ArchiveSettings(Section):
     """Pictures and their annotated copies, by day."""
 
@@ -177,7 +203,17 @@ class OutputsSettings(Section):
     modbus_server: ModbusServerSettings = ModbusServerSettings()
     modbus_client: ModbusClientSettings = ModbusClientSettings()
     publisher: PublisherSettings = PublisherSettings()
+    opcua: OpcuaSettings = OpcuaSettings()
     archive: ArchiveSettings = ArchiveSettings()
+
+    @model_validator(mode="after")
+    def _one_starts_inspections(self) -> Self:
+        if self.opcua.enabled and not self.publisher.enabled:
+            raise ValueError("opcua needs the verdict stream: set publisher.enabled to true")
+        both = self.opcua.mode == self.modbus_server.mode == "triggered"
+        if self.opcua.enabled and self.modbus_server.enabled and both:
+            raise ValueError("modbus_server.mode and opcua.mode are both triggered: only one may start inspections")
+        return self
 
 
 class SettingsFile(Section):
@@ -216,12 +252,13 @@ def folder_problems(settings: SettingsFile) -> list[str]:
 
 
 def port_problems(settings: SettingsFile) -> list[str]:
-    """Return which addresses of the worker cannot be open together: each needs a port of its own."""
-    modbus, publisher = settings.outputs.modbus_server, settings.outputs.publisher
+    """Return which addresses of the station cannot be open together: each needs a port of its own."""
+    outputs, publisher = settings.outputs, settings.outputs.publisher
     places = {"queue.endpoint": settings.queue.endpoint}
-    if modbus.enabled:
-        host = f"[{modbus.host}]" if ":" in modbus.host else modbus.host
-        places["outputs.modbus_server.port"] = f"tcp://{host}:{modbus.port}"
+    for name, section in (("modbus_server", outputs.modbus_server), ("opcua", outputs.opcua)):
+        if section.enabled:
+            host = f"[{section.host}]" if ":" in section.host else section.host
+            places[f"outputs.{name}.port"] = f"tcp://{host}:{section.port}"
     if publisher.enabled:
         places["outputs.publisher.endpoint"] = publisher.endpoint
         places["outputs.publisher.snapshot_endpoint"] = publisher.snapshot_endpoint

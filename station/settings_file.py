@@ -43,8 +43,12 @@ def load_settings(path: Path) -> Settings:
     path = path.absolute()
     checked = read_yaml(path, SettingsFile)
     settings = with_absolute_paths(checked.value, path.parent)
-    if problem := ipc_problem(settings.queue.endpoint):
-        raise ConfigurationError([checked.problem(("queue", "endpoint"), problem)])
+    endpoints = {
+        ("queue", "endpoint"): settings.queue.endpoint,
+        ("outputs", "opcua", "orders_endpoint"): settings.outputs.opcua.orders_endpoint,
+    }
+    if problems := [checked.problem(key, text) for key, end in endpoints.items() if (text := ipc_problem(end))]:
+        raise ConfigurationError(problems)
     if problems := [*folder_problems(settings), *port_problems(settings)]:
         raise ConfigurationError([f"{path}: {problem}" for problem in problems])
     return Settings(**dict(settings), config_path=path, config_sha256=hashlib.sha256(checked.raw).hexdigest())

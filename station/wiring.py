@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 import zmq
 
@@ -26,6 +27,7 @@ from station.outputs.archive import ArchiveOutput, day_of
 from station.outputs.base import Output
 from station.outputs.modbus_client import ModbusClientOutput, Target
 from station.outputs.modbus_server import ModbusServerOutput
+from station.outputs.opcua_link import OpcuaLink
 from station.outputs.publisher import PublisherOutput
 from station.recipe import Recipe
 from station.recipe_file import load_recipe
@@ -47,6 +49,7 @@ IN_FORCE = "recipe-in-force.json"
 SWITCH_THREADS_S = 0.0005
 """How long a thread of the worker may compute while another waits; Python's own 5 ms, a few times over, are what a PLC
 would wait while the archive draws."""
+OPCUA_MISSING = "pip install 'edge-inspection-station[opcua]'"
 
 Context = zmq.Context[zmq.Socket[bytes]]
 
@@ -68,6 +71,26 @@ def run_worker(settings: Settings, stop: threading.Event) -> None:
     keys = station_keys(settings)
     with _context() as context:
         _worker(settings, recipe, context, Door(context, keys) if keys else None).run(stop)
+
+
+def run_opcua(settings: Settings, stop: threading.Event) -> None:
+    """Run the OPC UA server until `stop` is set. Raises StationError."""
+    if not settings.outputs.opcua.enabled:
+        raise ConfigurationError([f"{settings.config_path}: outputs.opcua.enabled is false."], "Set it to true.")
+    try:
+        from station.opcua.service import OpcuaService  # noqa: PLC0415 - an optional package, and half a second
+    except ModuleNotFoundError as error:
+        raise ConfigurationError([f"The OPC UA server needs a package: {error}."], OPCUA_MISSING) from error
+    recipes = [load_recipe(settings.recipe), *_numbered_recipes(settings).values()]
+    with _context() as context:
+        OpcuaService(settings, recipes, context, partial(_subscription, settings, context)).run(stop)
+
+
+def _subscription(settings: Settings, context: Context, since: Position | None, timeout_s: float | None) -> Watch:
+    """Return a subscription to the station's verdict stream. Raises ConfigurationError if keys are missing."""
+    publisher = settings.outputs.publisher
+    keys = _shown_to(settings, publisher.endpoint, publisher.snapshot_endpoint)
+    return Watch(context, publisher.endpoint, publisher.snapshot_endpoint, since, timeout_s, keys)
 
 
 @contextmanager
@@ -144,10 +167,11 @@ def _outputs(
 ) -> list[Output]:
     """Return the enabled outputs in the order in which they are told: the PLC first."""
     outputs: list[Output] = []
-    modbus, client, publisher, archive = (
+    modbus, client, publisher, opcua, archive = (
         settings.outputs.modbus_server,
         settings.outputs.modbus_client,
         settings.outputs.publisher,
+        settings.outputs.opcua,
         settings.outputs.archive,
     )
     if modbus.enabled:
@@ -185,6 +209,17 @@ def _outputs(
                 door,
             )
         )
+    if opcua.enabled:
+        outputs.append(
+            OpcuaLink(
+                opcua.orders_endpoint,
+                context,
+                lambda: (journal.epoch, journal.last_seq),
+                triggered=opcua.mode == "triggered",
+                recipe_sha256=recipe.sha256,
+                recipes={each.sha256: number for number, each in numbered.items()},
+            )
+        )
     if archive.enabled:
         outputs.append(ArchiveOutput(archive.folder, recipe, list(numbered.values())))
     outputs.append(_retention(settings, journal))
@@ -199,19 +234,23 @@ def _retention(settings: Settings, journal: Journal) -> RetentionOutput:
 
 
 def _triggers(settings: Settings, recipe: Recipe, outputs: list[Output]) -> Triggers | None:
-    """Return the PLC's triggers and commands; None without a PLC that can give any."""
-    modbus = settings.outputs.modbus_server
-    source = next((output for output in outputs if isinstance(output, ModbusServerOutput)), None)
-    if source is None:
+    """Return the triggers and commands of the PLC and of OPC UA; None when nobody can give any."""
+    modbus, opcua = settings.outputs.modbus_server, settings.outputs.opcua
+    sources = [output for output in outputs if isinstance(output, ModbusServerOutput | OpcuaLink)]
+    if not sources:
         return None
+    is_opcua = opcua.enabled and (opcua.mode == "triggered" or not modbus.enabled)
+    source, *others = sorted(sources, key=lambda source: isinstance(source, OpcuaLink) is not is_opcua)
+    mode, window_ms = (opcua.mode, opcua.picture_window_ms) if is_opcua else (modbus.mode, modbus.picture_window_ms)
     journal = settings.journal.path
     last = JournalReader(journal).last(REMEMBERED_PICTURES) if journal.exists() else []
     return Triggers(
         source,
-        modbus.picture_window_ms,
+        window_ms,
         recipe,
-        is_free_running=modbus.mode == "free_running",
+        is_free_running=mode == "free_running",
         known=[verdict.image.sha256 for verdict in reversed(last)],
+        others=others,
     )
 
 

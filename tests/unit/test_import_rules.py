@@ -17,16 +17,18 @@ PURE = set(
     " outputs.plc_export outputs.plc_document outputs.plc_control outputs.handshake outputs.handshake_tables"
     " outputs.plc_rules"
     " outputs.plc_client_block capture worker worker.pairing finding json_text invariants failpoints"
-    " certificate log_limit".split()
+    " certificate log_limit orders opcua opcua.companion opcua.state_machine opcua.vision".split()
 )
-SERVICES = {"capture.service", "worker.service"}
+SERVICES = {"capture.service", "worker.service", "opcua.service"}
 TOP = set(
     "__main__ cli wiring processes check check_places demo demo_station inspect_pictures status trace tables"
-    " plc_simulator plc_sim fsck make_keys".split()
+    " plc_simulator plc_sim fsck make_keys opcua_access".split()
 )
 
 HOMES = {
     "PIL": {"composite", "outputs.annotation"},
+    "asyncua": {"opcua"},
+    "cryptography": {"opcua.credentials"},
     "cv2": {"capture"},
     "gguf": {"engine.llama_vision"},
     "llama_cpp": {"engine.llama_text", "engine.llama_vision"},
@@ -49,6 +51,9 @@ HOMES = {
         "capture.service",
         "curve",
         "key_files",
+        "opcua.service",
+        "opcua.worker_line",
+        "outputs.opcua_link",
         "outputs.publisher",
         "watch",
         "wiring",
