@@ -22,7 +22,7 @@ PURE = set(
 SERVICES = {"capture.service", "worker.service", "opcua.service"}
 TOP = set(
     "__main__ cli wiring processes check check_places demo demo_station inspect_pictures status trace tables"
-    " plc_simulator plc_sim fsck make_keys opcua_access".split()
+    " plc_simulator plc_sim plc_sim_view fsck make_keys opcua_access".split()
 )
 
 HOMES = {
@@ -39,7 +39,7 @@ HOMES = {
         "plc_client",
         "plc_simulator",
     },
-    "rich": {"demo", "tables", "plc_sim"},
+    "rich": {"demo", "tables", "plc_sim", "plc_sim_view"},
     "simplejpeg": {"capture.gate"},
     "sdnotify": {"supervisor_notify"},
     "sqlite3": {"worker.journal", "worker.journal_schema", "journal_reader"},
