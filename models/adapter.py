@@ -19,9 +19,19 @@ from weights import Floats, Tensor
 _UNSUPPORTED = {
     "lora_bias": False, "bias": "none", "layer_replication": None, "target_parameters": None,
     "trainable_token_indices": None, "use_qalora": False, "use_bdlora": None, "alora_invocation_tokens": None,
-    "fan_in_fan_out": False,
+    "arrow_config": None, "kasa_config": None, "monteclora_config": None, "fan_in_fan_out": False,
 }  # fmt: skip
 """Keys of adapter_config.json and the value that this exporter can merge."""
+_KNOWN = {
+    "peft_type", "peft_version", "task_type", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode",
+    "r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "target_modules",
+    "exclude_modules", "modules_to_save", "layers_to_transform", "layers_pattern", "init_lora_weights", "loftq_config",
+    "eva_config", "corda_config", "lora_ga_config", "velora_config", "qalora_group_size", "megatron_config",
+    "megatron_core", "runtime_config", "ensure_weight_tying",
+}  # fmt: skip
+"""Keys that are used here, or say nothing about the merged weight. PEFT 0.21."""
+_KEEPS_BASE = (None, True, False, "gaussian", "eva", "orthogonal")
+"""Ways to begin a training that leave the base as it is; PiSSA, OLoRA, CorDA, LoftQ and others change it."""
 _PARTS = {"lora_A.weight": "a", "lora_B.weight": "b", "lora_magnitude_vector": "m", "lora_magnitude_vector.weight": "m"}
 _MARKER = re.compile(r"\.(lora_\w+(?:\.\w+)*|base_layer\.\w+|token_adapter\..+)$")
 
@@ -119,10 +129,24 @@ def read(folder: Path) -> Adapter:
     config = checked_json.read(config_path, "E01", "Save the adapter again.")
     if config.values.get("peft_type") != "LORA":
         raise ExportError("E01", f"{config_path}: peft_type is not LORA.", "Train a LoRA.")
-    for key, value in _UNSUPPORTED.items():
-        if config.values.get(key) not in (value, None, False, [], {}):
-            raise ExportError("E02", f"{config_path}: {key} is set; it cannot be merged.", f"Train without {key}.")
+    _check_features(config)
     return Adapter(folder, config, _changes(file, config))
+
+
+def _check_features(config: Fields) -> None:
+    """Raise ExportError E02 for a training whose result is not base + scale * B @ A."""
+    for key, value in config.values.items():
+        if key in _KNOWN or value in (_UNSUPPORTED.get(key), None, False, [], {}, ""):
+            continue
+        why = "it cannot be merged" if key in _UNSUPPORTED else "this exporter does not know what it does"
+        raise ExportError("E02", f"{config.where}: {key[:60]} is set; {why}.", f"Train without {key[:60]}.")
+    begun = config.values.get("init_lora_weights")
+    if begun not in _KEEPS_BASE:
+        raise ExportError(
+            "E02", f"{config.where}: init_lora_weights is {begun!r:.60}: the adapter is for a base that was changed "
+            "before training, and would be wrong on the one you have.",
+            "Let PEFT convert it: save_pretrained(..., path_initial_model_for_weight_conversion=...).",
+        )  # fmt: skip
 
 
 def _changes(file: Path, config: Fields) -> dict[str, Change]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import checked_json
 import gguf
 from checked_json import ExportError, Fields
+from progress import say
 
 IMG, IMG_BREAK, IMG_END = 10, 12, 13
 _HINT = "Give base and tokenizer of one model, unchanged."
@@ -91,6 +92,8 @@ def chat_template(base: Path, adapter: Path | None) -> str:
         template = _template_in(folder)
         if template is None:
             continue
+        if folder == adapter and template != _template_in(base):
+            say("plan", f"the chat template is the adapter's, which differs from the base's: {folder}")
         if "{{" not in template and "{%" not in template:
             raise ExportError(
                 "E08", f"The chat template of {folder} has no Jinja braces: picture and question would be lost.",
@@ -115,7 +118,8 @@ def _template_in(folder: Path) -> str | None:
 
 def _check_same(base: Fields, adapter: Fields) -> None:
     ours, theirs = base.table("model"), adapter.table("model")
-    different = [key for key in ("vocab", "merges") if ours.values.get(key) != theirs.values.get(key)]
+    different = ["vocab"] if ours.values.get("vocab") != theirs.values.get("vocab") else []
+    different += ["merges"] if _merges(ours) != _merges(theirs) else []  # texts or pairs, as the library's version is
     different += [key for key in ("pre_tokenizer", "added_tokens") if base.values.get(key) != adapter.values.get(key)]
     if different:
         raise ExportError(

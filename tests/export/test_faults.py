@@ -66,7 +66,10 @@ def test_something_that_is_no_lora(bench: Bench) -> None:
     [
         ("lora_bias", True), ("bias", "all"), ("layer_replication", [[0, 1]]), ("target_parameters", ["x"]),
         ("trainable_token_indices", [5]), ("use_qalora", True), ("use_bdlora", {"a": 1}),
-        ("alora_invocation_tokens", [3]), ("fan_in_fan_out", True),
+        ("alora_invocation_tokens", [3]), ("fan_in_fan_out", True), ("arrow_config", {"top_k": 2}),
+        ("kasa_config", {"beta": 1}), ("monteclora_config", {"num_samples": 8}), ("of_a_later_version", {"x": 1}),
+        ("init_lora_weights", "pissa"), ("init_lora_weights", "pissa_niter_4"), ("init_lora_weights", "olora"),
+        ("init_lora_weights", "loftq"), ("init_lora_weights", ["corda"]),
     ],
 )  # fmt: skip
 def test_a_feature_that_cannot_be_merged_is_refused_by_name(bench: Bench, key: str, value: object) -> None:
@@ -157,6 +160,18 @@ def test_a_shard_that_is_cut_off(bench: Bench, keep: int) -> None:
     refused(bench, "E06", "cut off")
 
 
+def test_tensors_that_overlap(bench: Bench) -> None:
+    path = bench.base / "model-00001-of-00002.safetensors"
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    first, second = [name for name in header if name.endswith("norm.weight")][:2]
+    header[second]["data_offsets"] = header[first]["data_offsets"]
+    head = json.dumps(header).encode()
+    path.write_bytes(len(head).to_bytes(8, "little") + head + data[8 + length :])
+    refused(bench, "E06", "overlaps another tensor")
+
+
 def test_mistrals_own_format(bench: Bench) -> None:
     for path in bench.base.glob("model*"):
         path.unlink()
@@ -210,15 +225,23 @@ def test_an_adapter_trained_with_another_tokenizer(bench: Bench) -> None:
     refused(bench, "E08", "merges")
 
 
+def test_an_adapter_whose_tokenizer_writes_merges_the_older_way(bench: Bench) -> None:
+    same = tiny_pixtral.tokenizer()
+    same["model"]["merges"] = [" ".join(pair) for pair in same["model"]["merges"]]
+    write_json(bench.adapter / "tokenizer.json", same)
+    assert export_gguf.make_plan(export_gguf.Order(bench.base, bench.adapter, bench.out, "tiny"))
+
+
 def test_a_template_without_braces(bench: Bench) -> None:
     (bench.adapter / "chat_template.jinja").write_text("mistral-v3-tekken")
     refused(bench, "E08", "no Jinja braces")
 
 
 @pytest.mark.usefixtures("unloaded")
-def test_the_adapters_own_template_is_taken(bench: Bench) -> None:
+def test_the_adapters_own_template_is_taken(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     (bench.adapter / "chat_template.jinja").write_text("{{ mine }}")
     bench.export()
+    assert "the chat template is the adapter's" in capsys.readouterr().err
     assert b"{{ mine }}" in (bench.out / "text-F16.gguf").read_bytes()
 
 
