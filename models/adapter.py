@@ -12,6 +12,7 @@ from pathlib import Path
 
 import checked_json
 import numpy as np
+import numpy.typing as npt
 import weights
 from checked_json import ExportError, Fields
 from weights import Floats, Tensor
@@ -76,25 +77,28 @@ class Change:
         if self.whole:
             return self.whole.rows(start, stop)
         a, b = _matrices(self)
-        merged = b[start:stop] @ a
-        merged *= np.float32(self.scale)
-        merged += base
+        delta = b[start:stop] @ a
         if self.magnitude:
-            norm = np.linalg.norm(merged, axis=1, keepdims=True)
-            merged *= self.magnitude.rows(start, stop).reshape(-1, 1) / norm
+            delta += base
+            norm = np.sqrt(np.einsum("ri,ri->r", delta, delta))
+            delta *= (self.magnitude.rows(start, stop) / norm)[:, None]
+            return delta.astype(np.float32)
+        merged = delta.astype(np.float32)
+        merged += base
         return merged
 
     def norm(self) -> float | None:
         """Return the Frobenius norm of the change without forming it, or None where that needs the base."""
         if self.whole or self.magnitude:
             return None
-        a, b = (matrix.astype(np.float64) for matrix in _matrices(self))
-        return abs(self.scale) * math.sqrt(max(0.0, float(np.sum((b.T @ b) * (a @ a.T)))))
+        a, b = _matrices(self)
+        return math.sqrt(max(0.0, float(np.sum((b.T @ b) * (a @ a.T)))))
 
 
-@lru_cache(maxsize=4)  # neighbouring chunks are of one module; all modules together would not be small
-def _matrices(change: Change) -> tuple[Floats, Floats]:
-    return change.a.read(), change.b.read()
+@lru_cache(maxsize=8)  # neighbouring chunks are of one module; all modules together would not be small
+def _matrices(change: Change) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return A and scale * B. In 64 bit, the order in which a processor adds up is below what 32 bit can hold."""
+    return change.a.read().astype(np.float64), change.b.read().astype(np.float64) * change.scale
 
 
 @dataclass(frozen=True)

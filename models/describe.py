@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import ggml
 import groups
 import vocabulary
 from adapter import Adapter, Change
@@ -73,7 +74,8 @@ def manifest(made: Made, text: str, mmproj: str) -> dict[str, object]:
         "verified": {"V0": "passed", "V1": "passed", "V2": dict(made.loads)},
         "sources": made.sources,
         "inputs": made.inputs,
-        "tools": {name: version_of(name) for name in ("gguf", "numpy", "llama-cpp-python")},
+        "tools": {name: version_of(name) for name in ("gguf", "numpy", "llama-cpp-python")}
+        | {"llama.cpp": ggml.COMMIT},
         "created_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
@@ -99,7 +101,12 @@ def _adapter(adapter: Adapter | None) -> dict[str, object] | None:
         return None
     name = adapter.base_name
     echo = {key: adapter.config.values.get(key) for key in _ECHO}
-    return echo | {"base": normalised(name), "trained_on_4bit": "bnb-4bit" in name.lower()}
+    return echo | {"base": normalised(name), "trained_on_4bit": is_4bit(name)}
+
+
+def is_4bit(base_name: str) -> bool:
+    """Say whether a base is one of Unsloth's 4-bit copies, by its name."""
+    return "bnb-4bit" in base_name.lower()
 
 
 def _groups(made: Made) -> dict[str, object]:

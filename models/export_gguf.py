@@ -41,7 +41,7 @@ from progress import say
 
 _MMPROJ_KINDS = {"f16": Kind.F16, "q8_0": Kind.F16, "f32": Kind.F32, "bf16": Kind.BF16}
 """What the mmproj is first written as; q8_0 is then quantized by llama.cpp."""
-_FORM = 1
+_FORM = 2
 """Counts up when the same inputs would give other files."""
 
 
@@ -152,12 +152,12 @@ def convert(order: Order, plan: Plan, folder: release.Folder) -> None:
     if not missing:
         say("convert", "skipped: both files are there")
         return
-    sources = gguf_stream.write_files(
+    written = gguf_stream.write_files(
         {folder.partial(name): file for name, file in missing.items()}, plan.found, plan.changes
     )
-    folder.sources = list(sources.values())
+    folder.sources = written.sources
     for name in missing:
-        folder.finish(name)
+        folder.finish(name, written.sha256[folder.partial(name)])
 
 
 def quantize_all(order: Order, folder: release.Folder) -> None:
@@ -170,7 +170,7 @@ def quantize_all(order: Order, folder: release.Folder) -> None:
             say("quantize", f"{name} skipped: it is there")
             continue
         quantize.quantized(place(folder, source), folder.partial(name), kind)
-        folder.finish(name)
+        folder.finish(name, release.sha256_of(folder.partial(name)))
 
 
 def place(folder: release.Folder, name: str) -> Path:

@@ -1,185 +1,172 @@
 """Writes the GGUF files of a model in one pass over its base, in chunks of rows. No tensor is ever whole in memory.
 
-The base is read once, in the order of its files, so that its hashes come along; every chunk is merged, put into order,
-cast and written at its place. Memory: a few chunks and one module's A and B, whatever the size of the model.
+Each file is made from front to back: pieces of the base are read, merged, put into order and cast by several threads,
+and appended in their order. A thread beside them hashes the base's files at the same pace, from what was just read.
+Memory: a few pieces and a few modules' A and B, whatever the size of the model.
 """
 
 import contextlib
-import hashlib
 import os
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from threading import BoundedSemaphore
 
 import gguf
 import numpy as np
 from adapter import Change
+from base_hash import BaseHash
 from checked_json import ExportError
-from ggml_half import half
+from durable_output import Output
+from ggml import half
 from gguf import GGMLQuantizationType as Kind
 from gguf_plan import Entry, FilePlan
 from progress import Progress
 from weights import Floats, Tensor
 
-CHUNK_VALUES = 4 * 2**20
-"""16 MiB as float32."""
-_WORKERS = max(2, min(6, len(os.sched_getaffinity(0))))
+PIECE_VALUES = 2**20
+"""Read at once: 2 MiB of bfloat16."""
+BLOCK_VALUES = 2**17
+"""Computed at once: it stays in the processor's cache from the first step to the last."""
+_WORKERS = 1 + min(8, len(os.sched_getaffinity(0)))
+"""Threads that convert; one more than processors, since some wait for the disk."""
+_AHEAD = 3 * _WORKERS
+"""Pieces under way."""
 _ALIGNMENT = 32
+"""Every tensor starts at a multiple of it."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was read and written."""
+
+    sources: list[dict[str, object]]
+    """File, sha256 and bytes of each file of the base."""
+    sha256: dict[Path, str]
+    """Of each file that was written."""
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """A part of a base file, read at once: rows of a tensor, or bytes that are only hashed."""
+    """Rows of a tensor that are read at once."""
 
-    start: int
-    size: int
-    tensor: Tensor | None = None
-    first_row: int = 0
-    rows: int = 0
+    entry: Entry
+    tensor: Tensor
+    change: Change | None
+    first: int
+    rows: int
 
+    @property
+    def row_bytes(self) -> int:
+        return self.tensor.bytes // (self.tensor.shape[0] if self.tensor.shape else 1)
 
-class _Target:
-    """One GGUF file being written."""
-
-    def __init__(self, path: Path, plan: FilePlan) -> None:
-        start, self.places = _write_head(path, plan), {}
-        for entry in plan.entries:
-            self.places[entry.name] = start
-            start += -(-entry.bytes // _ALIGNMENT) * _ALIGNMENT
-        self.file = os.open(path, os.O_RDWR)
-        os.ftruncate(self.file, start)
-
-    def write(self, entry: Entry, values: Floats, row: int) -> int:
-        """Write rows from `row` on; return the number of bytes."""
-        data = memoryview(np.ascontiguousarray(cast(values, entry.kind))).cast("B")
-        row_bytes = entry.bytes // entry.shape[0]
-        place, written = self.places[entry.name] + row * row_bytes, 0
-        while written < len(data):
-            written += os.pwrite(self.file, data[written:], place + written)
-        return written
-
-    def close(self) -> None:
-        """Make the file durable."""
-        try:
-            os.fsync(self.file)
-        finally:
-            os.close(self.file)
+    @property
+    def bytes(self) -> int:
+        return self.rows * self.row_bytes
 
 
-def write_files(
-    plans: dict[Path, FilePlan], found: dict[str, Tensor], changes: dict[str, Change]
-) -> dict[Path, dict[str, object]]:
-    """Write all files; return hash and size of each base file. Raises ExportError E06, E09 and OSError."""
+class _Slot:
+    """Memory of one piece, used again and again: new memory must be emptied by the kernel, which takes time."""
+
+    def __init__(self) -> None:
+        self.raw = self.out = np.empty(0, np.uint8)
+
+    def fit(self, raw: int, out: int) -> None:
+        """Make room for so many bytes."""
+        if self.raw.size < raw:
+            self.raw = np.empty(raw, np.uint8)
+        if self.out.size < out:
+            self.out = np.empty(out, np.uint8)
+
+
+def write_files(plans: dict[Path, FilePlan], found: dict[str, Tensor], changes: dict[str, Change]) -> Written:
+    """Write all files, durable. Raises ExportError E06, E09 and OSError."""
     progress = Progress("convert", sum(plan.bytes for plan in plans.values()))
-    targets: list[_Target] = []
-    wanted: dict[str, list[tuple[_Target, Entry]]] = {}
-    by_file: dict[Path, list[tuple[str, Tensor]]] = {}
-    for name, tensor in found.items():
-        by_file.setdefault(tensor.file, []).append((name, tensor))
-    try:
+    sha256 = {}
+    with BaseHash({tensor.file for tensor in found.values()}) as base, ThreadPoolExecutor(_WORKERS) as pool:
         for path, plan in plans.items():
-            targets.append(_Target(path, plan))
-            for entry in plan.entries:
-                wanted.setdefault(entry.base, []).append((targets[-1], entry))
-        return {
-            file: _pass_file(file, sorted(inside, key=lambda item: item[1].start), wanted, changes, progress)
-            for file, inside in sorted(by_file.items())
-        }
-    finally:
-        for target in targets:
-            target.close()
-        progress.end()
+            head = _head(path, plan)
+            with contextlib.closing(Output(path)) as output:
+                output.append(memoryview(head))
+                output.align(_ALIGNMENT)
+                pieces = (piece for entry in plan.entries for piece in _pieces(entry, found, changes))
+                for piece, data in _in_order(pool, pieces):
+                    output.append(data)
+                    if piece.entry.row >= 0 or piece.first + piece.rows == piece.entry.shape[0]:
+                        output.align(_ALIGNMENT)
+                    base.keep_up_with(piece.bytes)
+                    progress.add(len(data))
+                sha256[path] = output.finish()
+        sources = base.finish()
+    progress.end()
+    return Written(sources, sha256)
 
 
-def _pass_file(
-    file: Path, inside: list[tuple[str, Tensor]], wanted: dict, changes: dict[str, Change], progress: Progress
-) -> dict[str, object]:
-    digest, slots, jobs = hashlib.sha256(), BoundedSemaphore(_WORKERS + 1), []
-    names = {id(tensor): name for name, tensor in inside}
-    size = file.stat().st_size
-    with file.open("rb", buffering=0) as stream, ThreadPoolExecutor(1) as hasher, ThreadPoolExecutor(_WORKERS) as pool:
-        for piece in _pieces([tensor for _, tensor in inside], size, wanted, names):
-            slots.acquire()
-            raw = _read(stream, piece)
-            hashed = hasher.submit(digest.update, raw)
-            if piece.tensor is None or names[id(piece.tensor)] not in wanted:
-                job = hashed
-            else:
-                name = names[id(piece.tensor)]
-                job = pool.submit(_convert, piece, raw, changes.get(name), wanted[name], progress, hashed)
-            job.add_done_callback(lambda _: slots.release())
-            jobs.append(job)
-            jobs = _still_running(jobs)
-        for job in jobs:
-            job.result()
-    return {"file": file.name, "sha256": digest.hexdigest(), "bytes": size}
+def _pieces(entry: Entry, found: dict[str, Tensor], changes: dict[str, Change]) -> Iterator[_Piece]:
+    tensor, change = found[entry.base], changes.get(entry.base)
+    if entry.row >= 0:
+        yield _Piece(entry, tensor, change, entry.row, 1)
+        return
+    for first, rows in chunks(entry.shape[0], tensor.row_values, entry.heads, PIECE_VALUES):
+        yield _Piece(entry, tensor, change, first, rows)
 
 
-def _still_running(jobs: list[Future]) -> list[Future]:
-    """Return what is not done; raises what a done one raised."""
-    for job in jobs:
-        if job.done():
-            job.result()
-    return [job for job in jobs if not job.done()]
-
-
-def _pieces(tensors: list[Tensor], size: int, wanted: dict, names: dict[int, str]) -> Iterator[_Piece]:
-    """Yield the whole file, in order."""
-    place = 0
-    for tensor in tensors:
-        if tensor.start < place:
-            raise ExportError("E06", f"{tensor.file}: {tensor.name} overlaps another tensor.", "Download it again.")
-        yield from _gap(place, tensor.start)
-        heads = max((entry.heads for _, entry in wanted.get(names[id(tensor)], ())), default=0)
-        rows = tensor.shape[0] if tensor.shape else 1
-        row_bytes = tensor.bytes // max(1, rows)
-        for first, count in chunks(rows, tensor.row_values, heads):
-            yield _Piece(tensor.start + first * row_bytes, count * row_bytes, tensor, first, count)
-        place = tensor.start + tensor.bytes
-    yield from _gap(place, size)
-
-
-def _gap(start: int, stop: int) -> Iterator[_Piece]:
-    step = 16 * 2**20
-    for place in range(start, stop, step):
-        yield _Piece(place, min(step, stop - place))
-
-
-def chunks(rows: int, row_values: int, heads: int) -> Iterator[tuple[int, int]]:
-    """Yield (first row, rows) of chunks of at most CHUNK_VALUES values, of whole heads where there are heads."""
+def chunks(rows: int, row_values: int, heads: int, most: int) -> Iterator[tuple[int, int]]:
+    """Yield (first row, rows) of chunks of at most so many values, of whole heads where there are heads."""
     unit = rows // heads if heads else 1
-    step = max(unit, CHUNK_VALUES // max(1, row_values) // unit * unit)
+    step = max(unit, most // max(1, row_values) // unit * unit)
     for first in range(0, rows, step):
         yield first, min(step, rows - first)
 
 
-def _read(stream: object, piece: _Piece) -> np.ndarray:
-    raw, done = np.empty(piece.size, np.uint8), 0
-    while done < piece.size:
-        count = os.preadv(stream.fileno(), [raw[done:]], piece.start + done)
-        if not count:
-            raise ExportError("E06", f"{stream.name} became shorter while it was read.", "Copy the base again.")
-        done += count
-    return raw
+def _in_order(pool: ThreadPoolExecutor, pieces: Iterator[_Piece]) -> Iterator[tuple[_Piece, memoryview]]:
+    """Yield what becomes of each piece, valid until the next is asked for; others are converted meanwhile."""
+    slots = [_Slot() for _ in range(_AHEAD)]
+    waiting: deque[tuple[_Piece, Future]] = deque()
+    for number, piece in enumerate(pieces):
+        if len(waiting) == _AHEAD:
+            first, job = waiting.popleft()
+            yield first, job.result()
+        waiting.append((piece, pool.submit(_converted, piece, slots[number % _AHEAD])))
+    while waiting:
+        first, job = waiting.popleft()
+        yield first, job.result()
 
 
-def _convert(
-    piece: _Piece, raw: np.ndarray, change: Change | None, wanted: list, progress: Progress, hashed: Future
-) -> None:
-    tensor = piece.tensor
-    values = tensor.decode(raw).reshape(piece.rows, *tensor.shape[1:])
-    if change:
-        values = change.apply(values, piece.first_row, piece.first_row + piece.rows)
-    for target, entry in wanted:
-        if entry.row < 0:
-            _check_range(values, entry)
-            ordered = permuted(values, entry.heads * piece.rows // entry.shape[0]) if entry.heads else values
-            progress.add(target.write(entry, ordered, piece.first_row))
-        elif piece.first_row <= entry.row < piece.first_row + piece.rows:
-            progress.add(target.write(entry, values[entry.row - piece.first_row], 0))
-    hashed.result()
+def _converted(piece: _Piece, slot: _Slot) -> memoryview:
+    """Return the piece as it stands in the file."""
+    entry, value_bytes = piece.entry, 4 if piece.entry.kind is Kind.F32 else 2
+    row_values = piece.tensor.row_values
+    slot.fit(piece.bytes, piece.rows * row_values * value_bytes)
+    raw, place = slot.raw[: piece.bytes], 0
+    _read(piece, raw)
+    heads = entry.heads * piece.rows // entry.shape[0] if entry.row < 0 else 0
+    for first, rows in chunks(piece.rows, row_values, heads, BLOCK_VALUES):
+        part = raw[first * piece.row_bytes : (first + rows) * piece.row_bytes]
+        values = _merged(piece, part, piece.first + first, rows)
+        _check_range(values, entry)
+        if heads:
+            values = permuted(values, heads * rows // piece.rows)
+        data = cast(values, entry.kind).reshape(-1).view(np.uint8)
+        slot.out[place : place + data.size] = data
+        place += data.size
+    return memoryview(slot.out)[:place]
+
+
+def _read(piece: _Piece, raw: np.ndarray) -> None:
+    place, done = piece.tensor.start + piece.first * piece.row_bytes, 0
+    with piece.tensor.file.open("rb", buffering=0) as stream:
+        while done < piece.bytes:
+            count = os.preadv(stream.fileno(), [raw[done:]], place + done)
+            if not count:
+                raise ExportError("E06", f"{stream.name} became shorter while it was read.", "Copy the base again.")
+            done += count
+
+
+def _merged(piece: _Piece, raw: np.ndarray, row: int, rows: int) -> Floats:
+    values = piece.tensor.decode(raw).reshape(rows, *piece.tensor.shape[1:])
+    return piece.change.apply(values, row, row + rows) if piece.change else values
 
 
 def _check_range(values: Floats, entry: Entry) -> None:
@@ -207,8 +194,8 @@ def cast(values: Floats, kind: Kind) -> np.ndarray:
     return values
 
 
-def _write_head(path: Path, plan: FilePlan) -> int:
-    """Write everything before the tensors; return where they start."""
+def _head(path: Path, plan: FilePlan) -> bytes:
+    """Return everything before the tensors, as the gguf library writes it to `path`."""
     writer = gguf.GGUFWriter(path, plan.arch)
     kinds = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
     for key, value in plan.keys.items():
@@ -219,11 +206,10 @@ def _write_head(path: Path, plan: FilePlan) -> int:
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
-        end = writer.fout[0].tell()
         writer.close()
     except OSError:
         for file in writer.fout or ():
             with contextlib.suppress(OSError):  # the disk is still full
                 file.close()
         raise
-    return -(-end // _ALIGNMENT) * _ALIGNMENT
+    return path.read_bytes()

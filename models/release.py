@@ -66,10 +66,9 @@ class Folder:
                 return path
         return None
 
-    def finish(self, name: str) -> None:
-        """Remember that NAME.partial is complete."""
-        path = self.partial(name)
-        self.files[name] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+    def finish(self, name: str, sha256: str) -> None:
+        """Remember that NAME.partial is complete and durable."""
+        self.files[name] = {"sha256": sha256, "bytes": self.partial(name).stat().st_size}
         state = {"inputs": self.inputs, "files": self.files, "sources": self.sources}
         write_text(self.path / _STATE, json.dumps(state))
 

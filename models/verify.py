@@ -162,7 +162,7 @@ def _rows(
         merged = change.apply(plain, entry.row, entry.row + 1) if change else plain
         yield 0, stored.rows(0, entry.shape[0]).reshape(plain.shape), plain, merged
         return
-    for first, count in gguf_stream.chunks(entry.shape[0], base.row_values, entry.heads):
+    for first, count in gguf_stream.chunks(entry.shape[0], base.row_values, entry.heads, gguf_stream.BLOCK_VALUES):
         plain = base.rows(first, first + count)
         merged = change.apply(plain, first, first + count) if change else plain
         ours = stored.rows(first, first + count)

@@ -5,7 +5,6 @@
 
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +47,8 @@ class Tensor:
     shape: tuple[int, ...]
     start: int
     """First byte in the file."""
+    stop: int
+    """First byte after it."""
 
     @property
     def row_values(self) -> int:
@@ -108,7 +109,7 @@ def base_tensors(folder: Path) -> dict[str, Tensor]:
     return found
 
 
-def _add(found: dict[str, Tensor], more: Iterator[Tensor]) -> None:
+def _add(found: dict[str, Tensor], more: list[Tensor]) -> None:
     for tensor in more:
         name = canonical(tensor.name)
         if tensor.kind in _QUANTIZED_KINDS or _QUANTIZED.search(name):
@@ -119,8 +120,8 @@ def _add(found: dict[str, Tensor], more: Iterator[Tensor]) -> None:
             found[name] = tensor
 
 
-def file_tensors(file: Path, code: str) -> Iterator[Tensor]:
-    """Yield the tensors of one safetensors file. Raises ExportError with `code` for a damaged file."""
+def file_tensors(file: Path, code: str) -> list[Tensor]:
+    """Return the tensors of one safetensors file. Raises ExportError with `code` for a damaged file."""
     try:
         size = file.stat().st_size
         with file.open("rb") as stream:
@@ -130,9 +131,17 @@ def file_tensors(file: Path, code: str) -> Iterator[Tensor]:
             header = checked_json.parse(stream.read(length), f"{file}: header", code, _AGAIN)
     except OSError as error:
         raise ExportError(code, f"{file} cannot be read: {error.strerror}.", _AGAIN) from error
-    for name in header.values:
-        if name != "__metadata__":
-            yield _tensor(file, name, header.table(name), size - 8 - length, 8 + length)
+    tensors = [
+        _tensor(file, name, header.table(name), size - 8 - length, 8 + length)
+        for name in header.values
+        if name != "__metadata__"
+    ]
+    end = 0
+    for tensor in sorted(tensors, key=lambda tensor: (tensor.start, tensor.stop)):
+        if tensor.start < end:
+            raise ExportError(code, f"{file}: {tensor.name[:100]} overlaps another tensor.", _AGAIN)
+        end = tensor.stop
+    return tensors
 
 
 def _tensor(file: Path, name: str, entry: checked_json.Fields, room: int, data_start: int) -> Tensor:
@@ -143,7 +152,7 @@ def _tensor(file: Path, name: str, entry: checked_json.Fields, room: int, data_s
     start, end = place
     if end > room:
         raise ExportError(entry.code, f"{file} is cut off in {name[:100]}.", _AGAIN)
-    tensor = Tensor(file, name, kind, tuple(shape), data_start + start)
+    tensor = Tensor(file, name, kind, tuple(shape), data_start + start, data_start + end)
     if kind in _NUMPY and tensor.bytes != end - start:
         raise ExportError(entry.code, f"{entry.where[:200]}: {end - start} bytes do not fit its shape.", _AGAIN)
     return tensor
