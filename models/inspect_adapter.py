@@ -11,12 +11,14 @@ from pathlib import Path
 import adapter
 import describe
 import groups
+import inspect_picture
 import numpy as np
 import weights
 from adapter import Adapter, Change
 from weights import Tensor
 
-_COLOURS = ((38, 99, 186), (214, 110, 30))
+_CELLS = 47
+"""Width of one adapter's columns."""
 
 
 def main(arguments: list[str]) -> None:
@@ -33,7 +35,7 @@ def main(arguments: list[str]) -> None:
     reports = [report(adapter.read(folder), found) for folder in given.adapters]
     print(json.dumps(reports, indent=1) if given.json else table(reports))
     if given.plot:
-        draw(reports, given.plot)
+        inspect_picture.draw(reports, given.plot)
 
 
 def report(trained: Adapter, found: dict[str, Tensor]) -> dict[str, object]:
@@ -47,6 +49,7 @@ def report(trained: Adapter, found: dict[str, Tensor]) -> dict[str, object]:
         "adapter": str(trained.folder),
         "bytes": file.stat().st_size,
         "base": describe.normalised(trained.base_name),
+        "trained_on_4bit": describe.is_4bit(trained.base_name),
         "r": trained.config.values.get("r"),
         "lora_alpha": trained.config.values.get("lora_alpha"),
         "groups": {
@@ -113,7 +116,9 @@ def table(reports: list[dict]) -> str:
     """Return the adapters side by side."""
     lines = []
     for one in reports:
-        lines.append(f"{one['adapter']}: r {one['r']}, alpha {one['lora_alpha']}, {one['bytes'] / 2**20:.1f} MiB")
+        size = f"{one['bytes'] / 2**20:.1f} MiB"
+        base = f"{one['base'] or 'a base it does not name'}{' in 4 bit' if one['trained_on_4bit'] else ''}"
+        lines.append(f"{one['adapter']}: r {one['r']}, alpha {one['lora_alpha']}, {size}, trained on {base}")
         for key, text in (
             ("not_in_base", "not in the base"),
             ("promised_but_absent", "named by target_modules, absent"),
@@ -121,7 +126,9 @@ def table(reports: list[dict]) -> str:
             if one[key]:
                 lines.append(f"  {text}: {len(one[key])}, as {one[key][0]}")
     heads = "  ".join(f"{'state':9} {'modules':>7} {'parameters':>11} {'MiB':>7} {'change':>9}" for _ in reports)
-    lines.append(f"\n{'group':20}{heads}")
+    names = [str(one["adapter"])[-_CELLS:] for one in reports] if len(reports) > 1 else []
+    lines += ["", f"{'':20}{'  '.join(f'{name:{_CELLS}}' for name in names)}".rstrip()] if names else [""]
+    lines.append(f"{'group':20}{heads}")
     for name in dict.fromkeys(name for one in reports for name in one["groups"]):
         cells = [_cells(one["groups"].get(name) or _group([], {}, {})) for one in reports]
         lines.append(f"{name:20}{'  '.join(cells)}".rstrip())
@@ -138,50 +145,3 @@ def _cells(group: dict) -> str:
         change = f"{group['norm']:.4g}"
     size = f"{group['bytes'] / 2**20:.2f}"
     return f"{group['state']:9} {group['modules']:7} {group['parameters']:11,} {size:>7} {change:>9}"
-
-
-def draw(reports: list[dict], path: Path) -> None:
-    """Draw a bar per layer of both halves, one colour per adapter."""
-    from PIL import Image, ImageDraw
-
-    key = "relative" if all(m["relative"] is not None for one in reports for m in one["modules"]) else "norm"
-    halves = {"vision tower": groups.VISION, "language model": ("language attention", "language mlp")}
-    layers = {half: 1 + max((layer for one in reports for layer in _sums(one, names, key)), default=0)
-              for half, names in halves.items()}  # fmt: skip
-    top = max((value for one in reports for names in halves.values() for value in _sums(one, names, key).values()),
-              default=0.0) or 1.0  # fmt: skip
-    slot, height = 8 + 12 * len(reports), 220
-    width = max(560, 150 + sum(layers.values()) * slot)
-    picture = Image.new("RGB", (width, height + 130), "white")
-    pen = ImageDraw.Draw(picture)
-    unit = "relative to the base" if key == "relative" else "Frobenius norm"
-    pen.text((20, 10), f"Size of the change per layer ({unit}); top of the scale {top:.3g}", fill="black")
-    for number, one in enumerate(reports):
-        pen.rectangle((20, 32 + 18 * number, 32, 44 + 18 * number), fill=_COLOURS[number])
-        pen.text((40, 32 + 18 * number), str(one["adapter"]), fill="black")
-    left, ground = 40, height + 85
-    for half, names in halves.items():
-        right = left + layers[half] * slot
-        pen.line((left, ground, right, ground), fill="black")
-        for number, one in enumerate(reports):
-            for layer, value in _sums(one, names, key).items():
-                start = left + layer * slot + 4 + 12 * number
-                pen.rectangle((start, ground - height * value / top, start + 9, ground), fill=_COLOURS[number])
-        trained = any(_sums(one, names, key) for one in reports)
-        pen.text((left, ground + 18), f"{half}, layer" if trained else f"{half}: not trained", fill="black")
-        for layer in range(0, layers[half], max(1, layers[half] // 6)) if trained else ():
-            pen.text((left + layer * slot + 4, ground + 4), str(layer), fill="black")
-        left = max(right, left + 150) + 40
-    picture.save(path)
-
-
-def _sums(one: dict, names: tuple[str, ...], key: str) -> dict[int, float]:
-    """Return the size of the change of each layer: its norm, or that divided by the norm of the base's weights."""
-    change: dict[int, float] = {}
-    base: dict[int, float] = {}
-    for module in one["modules"]:
-        if module["group"] in names and module["layer"] is not None:
-            layer, norm = module["layer"], module["norm"] or 0.0
-            change[layer] = math.hypot(change.get(layer, 0.0), norm)
-            base[layer] = math.hypot(base.get(layer, 0.0), module["base_norm"] or 0.0)
-    return {n: norm / (base[n] or 1.0) if key == "relative" else norm for n, norm in sorted(change.items())}
