@@ -16,11 +16,13 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as the exporter has it
 
 import numpy as np
 
 _POOL_VALUES = 2**25
 _BLOCK_BYTES = 32 * 2**20
+_PROCESSES = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 _SPECIAL = (
     "<unk> <s> </s> [INST] [/INST] [AVAILABLE_TOOLS] [/AVAILABLE_TOOLS] [TOOL_RESULTS] [/TOOL_RESULTS] [TOOL_CALLS]"
     " [IMG] <pad> [IMG_BREAK] [IMG_END]"
@@ -151,18 +153,31 @@ def _write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value), encoding="utf-8")
 
 
-def copy_time(base: Path, target: Path, size: int) -> float:
-    """Return the seconds of reading the base and writing `size` bytes, durable. Reads and writes take turns."""
+class Watch:
+    """Seconds, processor seconds of this process and its children, and the machine's load, since it was made."""
+
+    def __init__(self) -> None:
+        self.started, self.busy = time.monotonic(), sum(os.times()[:4])
+
+    def read(self) -> dict[str, float]:
+        """Return them; a load far above the number of processes says that other work had its share."""
+        seconds, busy = time.monotonic() - self.started, sum(os.times()[:4]) - self.busy
+        return {"s": round(seconds, 1), "processor s": round(busy, 1), "load": round(os.getloadavg()[0], 1)}
+
+
+def copy_time(base: Path, target: Path, size: int) -> dict[str, float]:
+    """Return the time of reading the base and writing `size` bytes, durable. Reads and writes take turns."""
     forget()
-    started, left = time.monotonic(), size
+    watch, left, block = Watch(), size, memoryview(bytearray(_BLOCK_BYTES))
     with target.open("wb", buffering=0) as out:
         for path in sorted(base.glob("*.safetensors")):
             with path.open("rb", buffering=0) as file:
-                while block := file.read(_BLOCK_BYTES):
-                    left -= out.write(memoryview(block)[: max(0, left)])
+                while count := file.readinto(block):
+                    left -= out.write(block[: min(count, left)])
         os.fsync(out.fileno())
+    found = watch.read()
     target.unlink()
-    return time.monotonic() - started
+    return found
 
 
 def forget() -> None:
@@ -184,10 +199,11 @@ def export_times(folder: Path, quants: list[str]) -> dict:
         inner = getattr(export_gguf, name)
 
         def outer(*parts: object) -> object:
-            started = time.monotonic()
+            watch = Watch()
             result = inner(*parts)
-            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-            stages[name] = {"s": round(time.monotonic() - started, 1), "peak GiB so far": round(memory, 2)}
+            own, children = (resource.getrusage(who).ru_maxrss / 2**20 for who in _PROCESSES)
+            memory = {"peak GiB so far": round(own, 2), "of a child process": round(children, 2)}
+            stages[name] = watch.read() | memory
             print(name, stages[name], file=sys.stderr, flush=True)
             return result
 
@@ -225,7 +241,7 @@ def main() -> None:
     if given.prepare:
         return
     size = sum(2 * int(np.prod(shape, dtype=np.int64)) for shape in shapes(given.layers).values())
-    result = {"base bytes": size, "copy s": round(copy_time(given.folder / "base", given.folder / "copy", size), 1)}
+    result = {"base bytes": size, "copy": copy_time(given.folder / "base", given.folder / "copy", size)}
     print(json.dumps(result), flush=True)
     forget()
     command = [sys.executable, __file__, "--folder", str(given.folder), "--quant", given.quant, "--export-only"]
