@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from asyncua import Client, Node, ua
-from asyncua.crypto.cert_gen import setup_self_signed_certificate
+from asyncua.crypto.cert_gen import dump_private_key_as_pem, generate_private_key, generate_self_signed_app_certificate
 from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -22,7 +22,8 @@ from station.settings_file import load_settings
 VISION = "http://opcfoundation.org/UA/MachineVision"
 URI = "urn:test:client"
 USER, WATCHER, PASSWORD = "line-1", "viewer", "correct horse"
-LIMIT_S = 20.0
+LIMIT_S = 30.0
+RESULTS = "VisionSystem.ResultManagement"
 
 T = TypeVar("T")
 
@@ -30,12 +31,12 @@ T = TypeVar("T")
 def make_client_certificate(folder: Path, name: str = "client") -> Path:
     """Make `<name>.der`, `<name>.pem` and `<name>.key.pem` of a client; return the first."""
     folder.mkdir(exist_ok=True)
-    der = folder / f"{name}.der"
-    kinds = [ExtendedKeyUsageOID.CLIENT_AUTH]
-    names = {"commonName": USER}
-    asyncio.run(setup_self_signed_certificate(folder / f"{name}.key.pem", der, URI, "localhost", kinds, names))
-    certificate = x509.load_der_x509_certificate(der.read_bytes())
+    der, key = folder / f"{name}.der", generate_private_key()
+    names = [x509.UniformResourceIdentifier(URI), x509.DNSName("localhost")]
+    certificate = generate_self_signed_app_certificate(key, USER, {}, names, [ExtendedKeyUsageOID.CLIENT_AUTH])
+    (folder / f"{name}.key.pem").write_bytes(dump_private_key_as_pem(key))
     (folder / f"{name}.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+    der.write_bytes(certificate.public_bytes(Encoding.DER))
     return der
 
 
@@ -80,10 +81,11 @@ class Connected:
         owner = self.node(path.rpartition(".")[0])
         return await owner.call_method(self.node(path), *arguments)
 
-    async def start_job(self, part: str = "", measurement: str = "") -> Any:
-        """Call StartSingleJob."""
+    async def start_job(self, part: str = "", measurement: str = "", *, continuous: bool = False) -> Any:
+        """Call StartSingleJob, or StartContinuous."""
         return await self.call(
-            "VisionSystem.VisionStateMachine.AutomaticModeStateMachine.StartSingleJob",
+            "VisionSystem.VisionStateMachine.AutomaticModeStateMachine."
+            + ("StartContinuous" if continuous else "StartSingleJob"),
             self.structure("MeasIdDataType", Id=measurement),
             self.structure("PartIdDataType", Id=part),
             self.structure("RecipeIdExternalDataType", Id=""),
@@ -103,6 +105,36 @@ class Connected:
         return await self.call(
             "VisionSystem.RecipeManagement.PrepareRecipe", external, self.structure("RecipeIdInternalDataType", Id="")
         )
+
+    async def result(self, result_id: str) -> Any:
+        """Call GetResultById."""
+        wanted = self.structure("ResultIdDataType", Id=result_id)
+        return await self.call(f"{RESULTS}.GetResultById", wanted, ua.Variant(0, ua.VariantType.Int32))
+
+    async def results(self, **filters: Any) -> Any:
+        """Call GetResultListFiltered."""
+        ids = {
+            "MeasId": "MeasIdDataType",
+            "PartId": "PartIdDataType",
+            "ExternalRecipeId": "RecipeIdExternalDataType",
+            "InternalRecipeId": "RecipeIdInternalDataType",
+            "ExternalConfigurationId": "ConfigurationIdDataType",
+            "InternalConfigurationId": "ConfigurationIdDataType",
+            "ProductId": "ProductIdDataType",
+            "JobId": "JobIdDataType",
+        }
+        return await self.call(
+            f"{RESULTS}.GetResultListFiltered",
+            ua.Variant(filters.get("ResultState", 0), ua.VariantType.Int32),
+            *(self.structure(kind, Id=filters.get(name, "")) for name, kind in ids.items()),
+            ua.Variant(10, ua.VariantType.UInt32),
+            ua.Variant(0, ua.VariantType.UInt32),
+            ua.Variant(0, ua.VariantType.Int32),
+        )
+
+    def told(self, number: int) -> list[Any]:
+        """Return the events of a type, by its number in the companion model."""
+        return [event for event in self.events if event.EventType == ua.NodeId(number, self.vision)]
 
     async def listen(self, interval_ms: float = 20) -> None:
         """Collect the events of VisionSystem in `events`."""
@@ -126,9 +158,14 @@ def make_client(port: int) -> Client:
 
 @asynccontextmanager
 async def connected(
-    port: int, certificate: Path, user: str | None = USER, password: str = PASSWORD
+    port: int,
+    certificate: Path,
+    user: str | None = USER,
+    password: str = PASSWORD,
+    *,
+    user_certificate: Path | None = None,
 ) -> AsyncIterator[Connected]:
-    """Connect and log in; `user` None: anonymously."""
+    """Connect and log in; `user` None: by certificate if there is one, else anonymously."""
     client = make_client(port)
     await client.set_security(
         SecurityPolicyBasic256Sha256,
@@ -139,6 +176,9 @@ async def connected(
     if user is not None:
         client.set_user(user)
         client.set_password(password)
+    if user_certificate is not None:
+        await client.load_client_certificate(user_certificate)
+        await client.load_private_key(user_certificate.with_suffix(".key.pem"))
     async with client:
         names = await client.get_namespace_array()
         vision = names.index(VISION)

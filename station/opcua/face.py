@@ -28,13 +28,12 @@ from station.records import Verdict
 
 ANSWER_WITHIN_S = 2.0
 CHANGE_WITHIN_S = 5.0
-"""A change of the recipe that takes longer goes on without the client waiting for it."""
+"""So long a client waits for another recipe, which may take longer, and for the worker to run continuously."""
 STARTS_WITHIN_S = 60.0
 """A worker that loads its model for so long at the start is not in error yet."""
 SILENT = "The worker does not answer. Does it run? station status"
 NOT_READY = "The worker is not ready: the model is loaded, or something is wrong. station status"
 OTHER_RECIPE = "The worker has another recipe than this server. Restart both."
-MISMATCHED = "Pictures and starts of jobs do not match (fault 23). Look at the camera and its trigger, then Reset."
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +69,8 @@ class Face:
         self._begun_s = time.monotonic()
         self._requests = itertools.count(1)
         self._answers: dict[int, asyncio.Future[str]] = {}
+        self._continuous: asyncio.Future[None] | None = None
+        """While StartContinuous waits for the worker."""
         self._turn = asyncio.Lock()
         self.complaints = Complaints(logger)
 
@@ -103,7 +104,7 @@ class Face:
             case orders.PictureCame():
                 await self._take(lambda now: vision.exposed(now, heard.epoch, heard.acquisition_id))
             case orders.Mismatch():
-                await self._take(lambda now: vision.mismatched(now, MISMATCHED))
+                await self._take(vision.mismatched)
             case orders.JobTaken():
                 await self._job_taken(heard)
             case orders.JobRefused():
@@ -138,6 +139,22 @@ class Face:
             return False
         return True
 
+    async def _worker_runs_continuously(self) -> None:
+        """Wait until the worker takes pictures without a start; else it is told to go on as before."""
+        self._continuous = asyncio.get_running_loop().create_future()
+        self._line.run_continuously(True)
+        try:
+            await asyncio.wait_for(self._continuous, CHANGE_WITHIN_S)
+        except TimeoutError:
+            self._continuous = None
+            self._tell_line()
+            raise
+
+    def _tell_line(self) -> None:
+        """Say whether every picture is to be a job."""
+        is_running = self._vision.state is State.CONTINUOUS_EXECUTION and not self._vision.free_running
+        self._line.run_continuously(is_running or self._continuous is not None)
+
     async def _asked(self, send: Callable[[int], None], limit_s: float) -> str:
         """Send an order and return its answer. Raises Refused, TimeoutError."""
         request = next(self._requests)
@@ -149,13 +166,19 @@ class Face:
             del self._answers[request]
 
     async def start_continuous(self) -> str:
-        """Make every picture a job from now on; return the id of the whole."""
+        """Make every picture a job from now on; return the id of the whole. Raises TimeoutError without an answer."""
         name = f"continuous-{self._epoch}-{next(self._requests)}"
+        if not self._vision.free_running:
+            await self._worker_runs_continuously()
         await self._take(lambda now: vision.continuous_started(now, name))
+        self._continuous = None
+        self._tell_line()
         return name
 
     async def _status(self, status: orders.WorkerStatus) -> None:
         self._epoch = status.epoch
+        if status.is_continuous and self._continuous is not None and not self._continuous.done():
+            self._continuous.set_result(None)
         self.recipe = next((one for one in self.recipes if one.sha256 == status.recipe_sha256), self.recipe)
         self._was_ready |= status.is_ready
         is_starting = not self._was_ready and time.monotonic() - self._begun_s < STARTS_WITHIN_S
@@ -194,8 +217,7 @@ class Face:
             before = self._vision
             outcome = change(before)
             self._vision = outcome.vision
-            is_running = self._vision.state is State.CONTINUOUS_EXECUTION and not self._vision.free_running
-            self._line.run_continuously(is_running)
+            self._tell_line()
             for told in outcome.told:
                 await self._show(told)
 

@@ -19,6 +19,7 @@ from asyncua.common.connection import TransportLimits
 from asyncua.server.binary_server_asyncio import BinaryServer, OPCUAProtocol
 from asyncua.server.internal_server import InternalServer
 from asyncua.server.uaprocessor import UaProcessor
+from asyncua.ua.ua_binary import uatcp_to_binary
 
 from station.complaints import Complaints
 
@@ -151,17 +152,28 @@ class _Protocol(OPCUAProtocol):
     async def _process_one_msg(self, header: Any, buf: Any) -> bool:
         try:
             return bool(await super()._process_one_msg(header, buf))
+        except PermissionError as error:
+            self._answer_refused()
+            self.refuse(str(error))
         except Exception as error:  # noqa: BLE001 - outermost guard of a connection: whatever a peer sends ends it alone
-            self.refuse(str(error) if isinstance(error, PermissionError) else f"is cut off: {type(error).__name__}")
-            return False
+            self.refuse(f"is cut off: {type(error).__name__}")
+        return False
+
+    def _answer_refused(self) -> None:
+        """Tell the peer that it is a matter of security; what exactly is in the log alone."""
+        status = ua.StatusCode(ua.StatusCodes.BadSecurityChecksFailed)
+        message = ua.ErrorMessage(status, "refused")
+        if self.transport is not None:
+            self.transport.write(uatcp_to_binary(ua.MessageType.Error, message))
 
     def refuse(self, why: str) -> None:
         """End this connection and say why, now and then."""
         address = self.peer_name[0] if self.peer_name else "?"
         self._door.complaints.say(why, f"OPC UA: {address} {why}.")
         self._buffer = b""
-        if self.transport is not None:
-            self.transport.abort()
+        if self.transport is not None and not self.transport.is_closing():
+            # What is to be sent, at most a word, is sent; a peer that reads nothing is not waited for.
+            (self.transport.abort if self.transport.get_write_buffer_size() else self.transport.close)()
 
     @property
     def is_logged_in(self) -> bool:

@@ -165,12 +165,13 @@ class Methods:
         if not self._shown.may(Cause.START_SINGLE_JOB):
             return _status(ua.StatusCodes.BadInvalidState)
         if self._is_loaded(recipe):
-            job, error = await self._started(id_in(part), id_in(measurement))
+            job, error = await self._answered(self._shown.start_job(id_in(part), id_in(measurement)))
         return [ua.Variant(self._structures.named("JobIdDataType", job)), _error(error)]
 
-    async def _started(self, serial: str, measurement: str) -> tuple[str, int]:
+    async def _answered(self, start: Awaitable[str]) -> tuple[str, int]:
+        """Return the job that was started, or why it was not."""
         try:
-            return await self._shown.start_job(serial, measurement), 0
+            return await start, 0
         except Refused as why:
             self.complaints.say("refused job", f"OPC UA: a job was not started: {why}")
             return "", Refusal.NOT_TAKEN
@@ -183,10 +184,10 @@ class Methods:
     ) -> Answer:
         if not self._shown.may(Cause.START_CONTINUOUS):
             return _status(ua.StatusCodes.BadInvalidState)
-        is_ours = self._is_loaded(recipe)
-        job = await self._shown.start_continuous() if is_ours else ""
-        error = _error(0 if is_ours else Refusal.UNKNOWN_RECIPE)
-        return [ua.Variant(self._structures.named("JobIdDataType", job)), error]
+        job, error = "", int(Refusal.UNKNOWN_RECIPE)
+        if self._is_loaded(recipe):
+            job, error = await self._answered(self._shown.start_continuous())
+        return [ua.Variant(self._structures.named("JobIdDataType", job)), _error(error)]
 
     async def _recipes(
         self, external: ua.Variant, _product: ua.Variant, prepared: ua.Variant, *_page_of: ua.Variant

@@ -12,8 +12,10 @@ from typing import NamedTuple
 import msgspec
 
 from station.opcua.state_machine import Cause, State, Step, step
+from station.outputs.plc_state import FaultCode, fault_of
 from station.records import Record, Verdict
 
+MISMATCHED = "Pictures and starts of jobs do not match (fault 23). Look at the camera and its trigger, then Reset."
 RESTARTED = "The worker was restarted: the open job has no result. Start it again."
 
 
@@ -158,9 +160,9 @@ def heard(before: Vision, fault: str, epoch: int = 0) -> Outcome:
     return _settled(msgspec.structs.replace(before, fault=fault), ())
 
 
-def mismatched(before: Vision, text: str) -> Outcome:
-    """Take in that pictures and triggers do not match: an error until a client resets."""
-    return _settled(msgspec.structs.replace(before, mismatch=text), ())
+def mismatched(before: Vision) -> Outcome:
+    """Take in that a picture and the triggers do not match: an error until a client resets."""
+    return _settled(msgspec.structs.replace(before, mismatch=MISMATCHED), ())
 
 
 def exposed(before: Vision, epoch: int, acquisition_id: int) -> Outcome:
@@ -178,7 +180,10 @@ def judged(before: Vision, verdict: Verdict) -> Outcome:
     if job and verdict.trigger and (job.epoch, job.acquisition_id) == (verdict.epoch, verdict.trigger.acquisition_id):
         after, told = _stepped(msgspec.structs.replace(before, job=None), Cause.JOB_DONE)
         ready = (Ready(job_id=job.job_id),) if after.state is State.READY else ()
-        return Outcome(after, (ResultReady(verdict=verdict), *told, *ready))
+        told = (ResultReady(verdict=verdict), *told, *ready)
+        if fault_of(verdict) is not FaultCode.IMAGE_TRIGGER_MISMATCH:
+            return Outcome(after, told)
+        return _settled(msgspec.structs.replace(after, mismatch=MISMATCHED), told)
     return Outcome(before, (ResultReady(verdict=verdict),) if before.gives_all else ())
 
 

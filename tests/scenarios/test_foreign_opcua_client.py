@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 
 from tests.opcua_clients import PASSWORD, USER, prepare
+from tests.opcua_station import wait_listening, write_opcua_config
 from tests.pictures import Pose, draw_part, encoded
-from tests.ports import free_port
-from tests.running_station import RunningStation, write_config
-from tests.waiting import wait_until
+from tests.running_station import RunningStation
 
 FOLDER = Path(__file__).parents[1] / "node_opcua"
 NODESETS = FOLDER / "node_modules/node-opcua-nodesets/nodesets"
@@ -31,31 +30,12 @@ needs_node = pytest.mark.skipif(
 
 @pytest.fixture
 def opcua(tmp_path: Path) -> Iterator[RunningStation]:
-    """A station that a client drives; the second part is bent."""
-    script = tmp_path / "script.json"
-    script.write_text(json.dumps({"answers": {}}))
-    port = free_port()
-    outputs = {
-        "modbus_server": {"port": free_port()},
-        "publisher": {
-            "endpoint": f"tcp://127.0.0.1:{free_port()}",
-            "snapshot_endpoint": f"tcp://127.0.0.1:{free_port()}",
-        },
-        "opcua": {
-            "enabled": True,
-            "port": port,
-            "mode": "triggered",
-            "picture_window_ms": 2000,
-            "keys_folder": "opcua",
-            "nodesets": str(NODESETS),
-            "orders_endpoint": "ipc://orders.ipc",
-        },
-        "archive": {"folder": "archive"},
-    }
-    config = write_config(tmp_path, outputs=outputs)
+    """A station that a client drives."""
+    config = write_opcua_config(tmp_path, opcua={"nodesets": str(NODESETS), "picture_window_ms": 2000})
     prepare(config)
-    with RunningStation(config, script) as station:
-        wait_until(lambda: "OPC UA server on" in station.log, LIMIT_S)
+    with RunningStation(config) as station:
+        wait_listening(station)
+        assert "read from the nodeset file" in station.log
         yield station
 
 

@@ -20,7 +20,7 @@ from station.opcua.vision import (
     StateChanged,
     Vision,
 )
-from station.records import TriggerRef, Verdict
+from station.records import Reason, ResultState, TriggerRef, Verdict
 from tests.verdicts import make_verdict
 
 DANCE = (Cause.SELECT_MODE_AUTOMATIC, Cause.PREPARE_RECIPE)
@@ -73,7 +73,7 @@ def test_a_job_that_was_given_up_has_no_result() -> None:
 
 def test_a_mismatch_is_an_error_until_a_client_resets_and_the_rejected_job_still_has_its_result() -> None:
     started = vision.job_started(ready(), job(7)).vision
-    wrong = vision.mismatched(started, "no picture")
+    wrong = vision.mismatched(started)
     assert told(wrong) == [StateChanged, ErrorRaised]
     rejected = vision.judged(wrong.vision, of_trigger(7))
     assert told(rejected) == [ResultReady]
@@ -82,6 +82,14 @@ def test_a_mismatch_is_an_error_until_a_client_resets_and_the_rejected_job_still
     reset = vision.called(still.vision, Cause.RESET)
     assert (reset.vision.state, reset.vision.mismatch) == (State.PREOPERATIONAL, "")
     assert told(reset) == [StateChanged, ErrorResolved]
+
+
+def test_a_job_whose_picture_is_missing_has_its_result_and_is_an_error_too() -> None:
+    started = vision.job_started(ready(), job(7)).vision
+    missing = msgspec.structs.replace(of_trigger(7), result_state=ResultState.FAILED, reason=Reason.PICTURE_MISSING)
+    wrong = vision.judged(started, missing)
+    assert told(wrong) == [ResultReady, StateChanged, Ready, StateChanged, ErrorRaised]
+    assert wrong.vision.state is State.ERROR
 
 
 def test_a_fault_is_told_once_and_ends_by_itself_with_the_client_starting_again() -> None:
@@ -148,7 +156,7 @@ def act(face: Vision, what: str, value: Any) -> Outcome:
         case "heard":
             return vision.heard(face, value)
         case "mismatch":
-            return vision.mismatched(face, "mismatch")
+            return vision.mismatched(face)
         case "exposed":
             return vision.exposed(face, 1, value)
         case _:
