@@ -6,7 +6,7 @@ from pymodbus.client import ModbusTcpClient
 from pymodbus.exceptions import ModbusException
 
 from station.errors import OutputError
-from station.outputs import plc_map
+from station.outputs import plc_map, plc_words
 
 TIMEOUT_S = 2
 
@@ -36,4 +36,4 @@ class PlcClient:
             raise OutputError(f"The PLC port {self._where} does not answer: {error}.") from error
         if reply.isError():  # an exception response is a return value, not a Python exception
             raise OutputError(f"The PLC port {self._where} refused to be read: {reply}.")
-        return plc_map.decode(reply.registers)
+        return plc_words.decode(reply.registers)

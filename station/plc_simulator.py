@@ -15,7 +15,7 @@ import msgspec
 from pymodbus.client import ModbusTcpClient
 from pymodbus.exceptions import ModbusException
 
-from station.outputs import plc_map, plc_rules
+from station.outputs import plc_map, plc_rules, plc_words
 from station.outputs.plc_control import Control
 from station.outputs.plc_rules import Acted, Part, Program, Step
 
@@ -108,7 +108,7 @@ class PlcSimulator:
 
     def shown(self) -> dict[str, int]:
         """Return the status block of the last scan; empty if it could not be read."""
-        return plc_map.decode(self.words) if self.words else {}
+        return plc_words.decode(self.words) if self.words else {}
 
     def _restarts_now(self) -> bool:
         """Return True once for each part, at any moment of it."""
@@ -158,6 +158,6 @@ class PlcSimulator:
         if not self._client.connected:
             return
         try:
-            self._client.write_registers(0, plc_map.encode_control(control))
+            self._client.write_registers(0, plc_words.encode_control(control))
         except (ModbusException, OSError):  # a reset comes through pymodbus as it is
             self._client.close()  # type: ignore[no-untyped-call]

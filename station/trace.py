@@ -9,7 +9,7 @@ from pathlib import Path
 
 from station.capture.picture_file import shown_name
 from station.journal_reader import JournalReader
-from station.outputs import plc_map, plc_state
+from station.outputs import plc_state, plc_words
 from station.records import Record, Verdict
 from station.settings import Settings
 
@@ -58,7 +58,7 @@ def trace(settings: Settings, text: str) -> list[Trace]:
 
 def _judged(settings: Settings, journal: JournalReader, verdict: Verdict) -> Trace:
     shown = plc_state.after_verdict(plc_state.after_turn(plc_state.PlcState(), ready=True), verdict)
-    fields = plc_map.decode(plc_map.encode(shown))
+    fields = plc_words.decode(plc_words.encode(shown))
     told = {name: fields[name] for name in OF_A_RESULT}
     return Trace(
         job_id=verdict.job_id,

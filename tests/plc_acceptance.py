@@ -16,8 +16,9 @@ from pathlib import Path
 import msgspec
 
 from station.outputs import handshake
-from station.outputs.handshake import Handshake, TriggerTaken
+from station.outputs.handshake import Handshake
 from station.outputs.plc_control import Control
+from station.outputs.plc_orders import TriggerTaken
 from station.outputs.plc_state import BEAT_MS
 from station.records import Evaluation, Reason, TriggerRef, Verdict
 from station.worker.pairing import Pairing, State

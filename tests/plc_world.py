@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 import msgspec
 
 from station.outputs import handshake, plc_rules
-from station.outputs.handshake import Handshake, TriggerTaken
+from station.outputs.handshake import Handshake
 from station.outputs.plc_exchange import STUCK_AFTER_S
-from station.outputs.plc_map import decode_control, encode, encode_control, with_time
+from station.outputs.plc_orders import TriggerTaken
 from station.outputs.plc_rules import Acted, Part, Program, Step
 from station.outputs.plc_state import FaultCode, heartbeat_at
+from station.outputs.plc_words import decode_control, encode, encode_control, with_time
 from station.records import Evaluation, Failure, Reason, TriggerRef, Verdict
 from station.worker.pairing import CLOCK_TICK_NS, QUIET_WINDOWS, Pairing
 from tests.verdicts import make_verdict

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from station.outputs.handshake import Order
+from station.outputs.plc_orders import Order
 from station.records import Job, Verdict
 
 

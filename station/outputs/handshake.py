@@ -6,7 +6,6 @@ In: what the PLC wrote, verdicts, pictures, heartbeats, each as one event. Out: 
 Nothing here can make a pass: a result is shown as it was judged, for the trigger it was judged for, or not at all.
 """
 
-import enum
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -25,6 +24,7 @@ from station.outputs.handshake_tables import (
     UserData,
 )
 from station.outputs.plc_control import Control, fell, rose
+from station.outputs.plc_orders import CommandCode, CommandGiven, Order, TriggerTaken
 from station.outputs.plc_state import FaultCode, OfflineReason, PlcState, Signals
 from station.records import Record, TriggerRef, Verdict
 
@@ -32,44 +32,6 @@ BUFFERS = 8
 """Results kept for a PLC that takes its time; one of them is the one shown."""
 PLC_LOST_AFTER_NS = 3_000_000_000
 """The PLC's heartbeat must change within this time: three beats of a second."""
-
-
-class CommandCode(enum.IntEnum):
-    """What the PLC may ask for. All others are refused."""
-
-    PREPARE_RECIPE = 1
-    UNPREPARE_RECIPE = 2
-    RUN_GOLDEN_CHECK = 3
-    HALT = 4
-    RESET = 5
-    ABORT = 6
-    ACKNOWLEDGE_ERROR = 7
-
-
-class TriggerTaken(Record, frozen=True):
-    """For the worker: a part is in front of the camera."""
-
-    trigger: TriggerRef
-    taken_ns: int
-    """time.monotonic_ns()."""
-    window_ms: int
-    """The PLC's inspect window; 0: the station's own."""
-
-
-class CommandGiven(Record, frozen=True):
-    """For the worker: answer with `command_done`."""
-
-    code: CommandCode
-    argument: int
-
-
-class FreeRunning(Record, frozen=True):
-    """For the worker: from now on every picture is a part of its own, or none without a trigger."""
-
-    is_on: bool
-
-
-Order = TriggerTaken | CommandGiven | FreeRunning
 
 
 class Handshake(Record, frozen=True):

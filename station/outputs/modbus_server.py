@@ -22,9 +22,10 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 from station.complaints import Complaints
 from station.errors import OutputError, OutputLostError
 from station.outputs import handshake, plc_map
-from station.outputs.handshake import Handshake, Order
+from station.outputs.handshake import Handshake
 from station.outputs.modbus_guard import GuardedServer
 from station.outputs.plc_exchange import Exchange
+from station.outputs.plc_orders import Order
 from station.records import Job, Verdict
 
 OPEN_TIMEOUT_S = 5.0

@@ -15,7 +15,7 @@ import zmq
 from station import orders as messages
 from station.complaints import Complaints
 from station.errors import OutputError, QueueError
-from station.outputs.handshake import CommandCode, CommandGiven, FreeRunning, Order, TriggerTaken
+from station.outputs.plc_orders import CommandCode, CommandGiven, FreeRunning, Order, TriggerTaken
 from station.records import Job, TriggerRef, Verdict
 
 MAX_PER_TURN = 16

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from station.outputs.handshake import CommandCode
-from station.outputs.plc_map import CONTROL, CONTROL_WORDS, MIRROR, STATUS, UNPAIRED, WORDS, Field, Type
+from station.outputs.plc_map import CONTROL, CONTROL_WORDS, MIRROR, STATUS, WORDS, Field, Type
+from station.outputs.plc_orders import CommandCode
 from station.outputs.plc_state import FaultCode, OfflineReason
+from station.outputs.plc_words import UNPAIRED
 from station.records import Evaluation, Reason, ResultState
 
 

@@ -12,8 +12,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from station.outputs import handshake, plc_map
-from station.outputs.handshake import Handshake, Order
+from station.outputs import handshake, plc_map, plc_words
+from station.outputs.handshake import Handshake
+from station.outputs.plc_orders import Order
 from station.outputs.plc_state import FaultCode, heartbeat_at
 from station.records import Verdict
 
@@ -35,7 +36,7 @@ class Exchange:
         self._orders: list[Order] = []
         self._started_ns = self._turned_ns = time.monotonic_ns()
         self._judged: deque[tuple[int, int]] = deque(maxlen=KEPT_TIMES)  # (seq, time.monotonic_ns())
-        self._shown = (start, plc_map.encode(handshake.view(start)))
+        self._shown = (start, plc_words.encode(handshake.view(start)))
 
     def open(self) -> None:
         """Make the descriptor that tells of orders."""
@@ -79,9 +80,9 @@ class Exchange:
         now_ns = time.monotonic_ns()
         shown, words = self._shown
         if self._is_stuck(now_ns):
-            words = plc_map.encode(handshake.view(handshake.safe(shown, FaultCode.WORKER_STUCK)))
+            words = plc_words.encode(handshake.view(handshake.safe(shown, FaultCode.WORKER_STUCK)))
         beat = heartbeat_at(self._started_ns, self._turned_ns, now_ns)
-        return plc_map.with_time(words, beat, self._age_ms(shown, now_ns))
+        return plc_words.with_time(words, beat, self._age_ms(shown, now_ns))
 
     def _age_ms(self, shown: Handshake, now_ns: int) -> int:
         """Return how old the result shown is; 0 without one."""
@@ -94,7 +95,7 @@ class Exchange:
             now_ns = time.monotonic_ns()
             before = self._not_stuck(now_ns)
             self._control[address : address + len(values)] = values
-            after, orders = handshake.written(before, plc_map.decode_control(self._control), now_ns)
+            after, orders = handshake.written(before, plc_words.decode_control(self._control), now_ns)
             self._show(after)
             self._orders += orders
             if orders and self.event_fd >= 0:
@@ -110,4 +111,4 @@ class Exchange:
         """Make `after` what holds. A PLC writes the same again in each scan: then there is nothing new to encode."""
         if after != self._handshake:
             self._handshake = after
-            self._shown = (after, plc_map.encode(handshake.view(after)))
+            self._shown = (after, plc_words.encode(handshake.view(after)))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from station.outputs import plc_map
+from station.outputs import plc_map, plc_words
 from station.outputs.plc_control import Control
 from station.outputs.plc_state import BEAT_MS, FaultCode
 from station.records import Record
@@ -109,7 +109,7 @@ class Scan(NamedTuple):
 
 def scan(program: Program, words: Sequence[int] | None, part: Part | None, now_ms: int) -> Scan:
     """Run the program once. `part` is looked at in the step IDLE only: the line waits while another is judged."""
-    shown = plc_map.decode(words) if words is not None and len(words) == plc_map.WORDS else None
+    shown = plc_words.decode(words) if words is not None and len(words) == plc_map.WORDS else None
     program = _beaten(program, shown, now_ms)
     match program.step:
         case Step.RESET | Step.RECIPE:

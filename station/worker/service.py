@@ -20,7 +20,7 @@ from station.disk import DiskRoom
 from station.judge import Judgement
 from station.messages import ack
 from station.outputs.base import Output
-from station.outputs.handshake import CommandCode, CommandGiven
+from station.outputs.plc_orders import CommandCode, CommandGiven
 from station.recipe import Recipe
 from station.records import Evaluation, Failure, Job, Reason, RegionReport, ResultState, Verdict
 from station.supervisor_notify import ServiceNotifier

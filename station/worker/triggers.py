@@ -11,7 +11,7 @@ from hashlib import sha256
 
 from station.messages import Sighting
 from station.outputs.base import TriggerSource
-from station.outputs.handshake import CommandGiven, FreeRunning, TriggerTaken
+from station.outputs.plc_orders import CommandGiven, FreeRunning, TriggerTaken
 from station.recipe import Recipe
 from station.records import Failure, ImageRef, Job, Reason, TriggerRef
 from station.worker.pairing import Pair, Pairing

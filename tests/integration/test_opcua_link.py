@@ -10,8 +10,8 @@ import zmq
 
 from station import orders
 from station.opcua.worker_line import Heard, Silence, WorkerLine
-from station.outputs.handshake import CommandCode, CommandGiven, FreeRunning, Order, TriggerTaken
 from station.outputs.opcua_link import OpcuaLink
+from station.outputs.plc_orders import CommandCode, CommandGiven, FreeRunning, Order, TriggerTaken
 from tests.waiting import wait_until
 
 SHA, OTHER, UNKNOWN = "aa" * 32, "bb" * 32, "cc" * 32

@@ -9,7 +9,7 @@ import pytest
 from pymodbus.client import ModbusTcpClient
 
 from station.errors import OutputError, OutputLostError
-from station.outputs import plc_exchange, plc_map
+from station.outputs import plc_exchange, plc_map, plc_words
 from station.outputs.modbus_server import ModbusServerOutput
 from station.outputs.plc_state import BEAT_MS, VOUCHED_MS, FaultCode, OfflineReason
 from station.records import Evaluation, Verdict
@@ -49,11 +49,11 @@ def words_of(plc: ModbusTcpClient, device_id: int = 1) -> list[int]:
 
 def timeless(words: Sequence[int]) -> list[int]:
     """Return the block without what changes with time alone."""
-    return plc_map.with_time(words, 0, 0)
+    return plc_words.with_time(words, 0, 0)
 
 
 def shown(plc: ModbusTcpClient) -> dict[str, int]:
-    return plc_map.decode(words_of(plc))
+    return plc_words.decode(words_of(plc))
 
 
 def test_start_shows_the_safe_state(plc: ModbusTcpClient) -> None:
@@ -157,7 +157,7 @@ def test_no_read_ever_sees_half_a_verdict(output: ModbusServerOutput, plc: Modbu
     for words in reads:
         assert words[62] == words[8]
         assert words[63] == words[0] ^ 0xFFFF
-        block = plc_map.decode(words)
+        block = plc_words.decode(words)
         if block["InspectionId"]:
             evaluation = verdicts[block["InspectionId"] - 1].evaluation
             assert block["ResultEvaluation"] == evaluation.code

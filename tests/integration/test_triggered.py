@@ -10,11 +10,11 @@ import pytest
 
 from station.engine.scripted import SCRIPT_VARIABLE, Script
 from station.journal_reader import JournalReader
-from station.outputs.handshake import CommandCode
 from station.outputs.plc_control import Control
-from station.outputs.plc_map import encode_control, part_serial
+from station.outputs.plc_orders import CommandCode
 from station.outputs.plc_rules import Acted, Part
 from station.outputs.plc_state import FaultCode
+from station.outputs.plc_words import encode_control, part_serial
 from station.plc_simulator import Misbehaviour, PlcSimulator
 from station.records import Evaluation, Reason
 from tests.triggered_station import TriggeredStation, scan_until

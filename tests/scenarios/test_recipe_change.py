@@ -9,10 +9,10 @@ import pytest
 
 from station.engine.scripted import Script
 from station.journal_reader import JournalReader
-from station.outputs.handshake import CommandCode
 from station.outputs.plc_control import Control
-from station.outputs.plc_map import encode_control
+from station.outputs.plc_orders import CommandCode
 from station.outputs.plc_rules import Acted, Part, Program
+from station.outputs.plc_words import encode_control
 from station.plc_client import PlcClient
 from station.plc_simulator import SCAN_S, PlcSimulator
 from station.records import Evaluation, Reason

@@ -9,9 +9,7 @@ import pytest
 from station.outputs import handshake
 from station.outputs.handshake import (
     BUFFERS,
-    CommandCode,
     Handshake,
-    TriggerTaken,
     beaten,
     judged,
     mismatched,
@@ -33,8 +31,9 @@ from station.outputs.handshake_tables import (
     UserData,
 )
 from station.outputs.plc_control import Control
-from station.outputs.plc_map import decode, encode
+from station.outputs.plc_orders import CommandCode, CommandGiven, Order, TriggerTaken
 from station.outputs.plc_state import FaultCode, OfflineReason
+from station.outputs.plc_words import decode, encode
 from station.records import Evaluation, TriggerRef, Verdict
 from tests.verdicts import make_verdict
 
@@ -63,7 +62,7 @@ class Plc:
 
     def __init__(self, *, triggered: bool = True) -> None:
         self.now = Handshake(triggered=triggered, recipes={"aa": 7, "bb": 8}, recipe_loaded=7)
-        self.orders: list[handshake.Order] = []
+        self.orders: list[Order] = []
         self.beat()
         self.write(plc_heartbeat=1)
 
@@ -295,7 +294,7 @@ def test_while_the_recipe_is_changed_no_trigger_is_taken_and_no_pass_shown() -> 
     plc.now = judged(plc.now, make_verdict(1))
     assert plc.bits("OK", "RecipeLoaded") == (1, 7)
     ordered(plc, CommandCode.PREPARE_RECIPE, 8)
-    assert plc.orders == [handshake.CommandGiven(code=CommandCode.PREPARE_RECIPE, argument=8)]
+    assert plc.orders == [CommandGiven(code=CommandCode.PREPARE_RECIPE, argument=8)]
     changing = ("Online", "OK", "OfflineReason", "RecipeLoaded", "CommandExecuting")
     assert plc.bits(*changing) == (0, 0, OfflineReason.NO_RECIPE, 0, 1)
     plc.now = handshake.recipe_is(plc.now, 8)
@@ -345,7 +344,7 @@ def test_a_result_names_the_recipe_that_it_was_judged_with() -> None:
 def test_the_golden_check_is_the_workers_command(plc: Plc) -> None:
     plc.write(command_code=CommandCode.RUN_GOLDEN_CHECK, execute_command=True)
     assert plc.bits("CommandExecuting") == (1,)
-    assert isinstance(plc.orders[-1], handshake.CommandGiven)
+    assert isinstance(plc.orders[-1], CommandGiven)
     plc.now = handshake.command_done(plc.now, succeeded=False)
     assert plc.bits("CommandExecuting", "CommandFailed") == (0, 1)
 

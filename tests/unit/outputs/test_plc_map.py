@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from station.outputs import plc_document
-from station.outputs.plc_map import STATUS, WORDS, Type, decode, encode, with_time
+from station.outputs.plc_map import STATUS, WORDS, Type
 from station.outputs.plc_state import OfflineReason, PlcState, after_turn, after_verdict, is_pass, safe
+from station.outputs.plc_words import decode, encode, with_time
 from station.records import Evaluation, Reason, ResultState, Timing, Verdict
 from tests.verdicts import make_region, make_verdict
 
