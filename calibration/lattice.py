@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration import likeness
+from calibration.stagger import with_stagger
 
 SIGMAS_PX = (1.2, 2.0, 3.4, 5.6, 9.6)
 """Sizes of spots that are tried, full resolution."""
@@ -64,12 +65,15 @@ class Lattice:
     """How much better the places are than what is between and beyond them, plus how alike they are; at most about 2."""
     tips: tuple[tuple[float, float], ...] = ()
     """The places themselves, each a little off the grid; empty until they were looked for."""
+    stagger: float = 0.0
+    """How far every second row is shifted along it, in steps to the right."""
 
     def places(self) -> Points:
         """Return the places in reading order, (rows * columns, 2)."""
         if self.tips:
             return np.array(self.tips)
         row, column = np.divmod(np.arange(self.rows * self.columns), self.columns)
+        column = column + self.stagger * (row % 2)
         return np.asarray(
             np.array(self.origin) + column[:, None] * np.array(self.right) + row[:, None] * np.array(self.down)
         )
@@ -77,7 +81,8 @@ class Lattice:
     @property
     def pitch_px(self) -> float:
         """The smaller distance of neighbours."""
-        steps = [self.right] * (self.columns > 1) + [self.down] * (self.rows > 1)
+        across = np.array(self.down) + self.stagger * np.array(self.right)
+        steps = [np.array(self.right)] * (self.columns > 1) + [across] * (self.rows > 1)
         return min(float(np.hypot(*step)) for step in steps)
 
 
@@ -118,7 +123,7 @@ def find_lattice(picture_bgr: npt.NDArray[np.uint8], grids: list[tuple[int, int]
         return None
     best, sigma = _most_alike(grey, [(one, sigma) for _, _, one, sigma in sorted(found, reverse=True)[:BEST]])
     response = np.asarray(np.sign(sigma) * spots(grey, abs(sigma)), np.float32)
-    return _exact(grey, response, _refined(response, best, abs(sigma)), abs(sigma))
+    return _exact(grey, response, _refined(response, with_stagger(response, best), abs(sigma)), abs(sigma))
 
 
 def _exact(grey: Grey, response: Grey, lattice: Lattice, sigma_px: float) -> Lattice:
@@ -353,7 +358,7 @@ def _refined(response: Grey, lattice: Lattice, sigma_px: float) -> Lattice:
     response = np.asarray(cv2.GaussianBlur(response, (0, 0), sigma_px), np.float32)
     row, column = np.divmod(np.arange(lattice.rows * lattice.columns), lattice.columns)
     ones = np.ones_like(row)
-    model = np.stack([ones, column, row], axis=1).astype(np.float64)
+    model = np.stack([ones, column + lattice.stagger * (row % 2), row], axis=1).astype(np.float64)
     used = [0] + [1] * (lattice.columns > 1) + [2] * (lattice.rows > 1)
     solution = np.array([lattice.origin, lattice.right, lattice.down], np.float64)
     for number in range(REFINE_ROUNDS):
@@ -367,7 +372,7 @@ def _refined(response: Grey, lattice: Lattice, sigma_px: float) -> Lattice:
             weight = np.sqrt(heights / (1 + (away / sigma_px) ** 2))[:, None]
             solution[used] = np.linalg.lstsq(weight * model[:, used], weight * targets, rcond=None)[0]
     origin, right, down = ((float(point[0]), float(point[1])) for point in solution)
-    return Lattice(lattice.rows, lattice.columns, origin, right, down, lattice.score)
+    return replace(lattice, origin=origin, right=right, down=down)
 
 
 def _peak(response: Grey, place: Points, reach_px: float) -> tuple[Points, float]:

@@ -29,8 +29,8 @@ MODES = ("missing", "bent", "deformed", "contaminated", "short")
 PART_REACH = 3.0
 """In pitches: how far the part reaches beyond the outer pins."""
 LEAST_FIDUCIALS = 3
-LEAST_PART = 0.6
-"""Share of the picture's shorter side: a single pin is found by what is around it."""
+LEAST_PART, LEAST_FIELD = 0.6, 4
+"""Share of the picture's shorter side: fewer pins are found by what is around them. A field of pins lies on a bench."""
 LARGEST_PART = 0.8
 """Share of the picture's sides: the rest is how far the part may lie elsewhere."""
 MODEL_TILE_PX = 64
@@ -154,7 +154,10 @@ def _regions(layout: Layout, picture: fiducials.Image) -> list[Data]:
 def _part(layout: Layout, picture: fiducials.Image) -> Data:
     """Return what is searched for as a whole: the pins and what is around them, never quite the whole picture."""
     height, width = picture.shape[:2]
-    around = _box(layout.places, max(PART_REACH * layout.pitch_px, LEAST_PART * min(width, height) / 2), picture)
+    reach = PART_REACH * layout.pitch_px
+    if len(layout.places) < LEAST_FIELD:
+        reach = max(reach, LEAST_PART * min(width, height) / 2)
+    around = _box(layout.places, reach, picture)
     for side, place, full in (("width", "x", width), ("height", "y", height)):
         largest = int(LARGEST_PART * full)
         if around[side] > largest:

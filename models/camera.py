@@ -62,12 +62,13 @@ class Camera:
         return torch.cat([half, half])
 
     def pins(self, batch: Tensors, own: Golden | None = None, tile: int = sampling.TILE_PX) -> torch.Tensor:
-        """Return composites (n, tile, 3 * tile), 0..255 whole numbers: golden | test | signed difference.
+        """Return composites (n, 3, tile, 3 * tile), 0..255 whole numbers: golden | test | signed difference.
 
         `own`: the product's golden picture; without it every part gets a golden part of its own design.
         """
         target = batch["target"]
-        centre = torch.stack([target % render.MAX_COLUMNS, target // render.MAX_COLUMNS], 1).float()
+        row, column = (target // render.MAX_COLUMNS)[:, None, None], (target % render.MAX_COLUMNS)[:, None, None]
+        centre = torch.cat(render.place_at(part(batch, "scene."), row, column), 2)[:, 0].float()
         pitch = tile / batch["extent"]
         test = self.view(part(batch, "scene."), part(batch, "view."), centre, pitch, (tile, tile))
         if own is None:
@@ -75,7 +76,9 @@ class Camera:
         else:
             golden = own.tiles[target]
         test = self.negate(test, batch, pitch, (tile, tile))
-        return compose(golden, test)
+        if own is not None:
+            return compose(golden, test)
+        return compose(*(render.coloured(grey, part(batch, "scene."), torch) for grey in (golden, test)))
 
     def regions(self, batch: Tensors, images: int, own: Golden | None = None) -> list[torch.Tensor]:
         """Return `images` pictures (n, 160, 400), 0..255: the crop, or golden crop and crop."""
@@ -182,7 +185,7 @@ class Camera:
 
 def compose(golden: torch.Tensor, test: torch.Tensor) -> torch.Tensor:
     """Return golden | test | signed difference side by side, as station.composite does with whole numbers."""
-    return torch.cat([golden, test, torch.floor((test - golden) / 2) + 128], 2)
+    return torch.cat([golden, test, torch.floor((test - golden) / 2) + 128], -1)
 
 
 def blur(grey: torch.Tensor, sigma_x: torch.Tensor, sigma_y: torch.Tensor | None = None) -> torch.Tensor:
@@ -223,7 +226,8 @@ def patch_modes(batch: Tensors, size: tuple[int, int], patch: int = 16) -> torch
     y = y * patch / batch["pitch"][:, None, None] + batch["centre_y"][:, None, None].float()
     column, row, index = render.nearest_pin(scene, x, y, torch)
     mode = scene["mode"][scene["part"][:, None, None], index]
-    near = torch.maximum((x - column).abs(), (y - row).abs()) < 0.6
+    place_x, place_y = render.place_at(scene, row, column)
+    near = torch.maximum((x - place_x).abs(), (y - place_y).abs()) < 0.6
     known = (batch["negative"] < 0)[:, None, None]
     return torch.where(near & known, mode, torch.full_like(mode, 6)).flatten(1)
 

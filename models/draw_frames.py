@@ -1,6 +1,6 @@
-"""Draws camera frames of the shipped product, 1600 x 1200, with known answers; writes them as a labelled set.
+"""Draws camera frames of a product, 1600 x 1200, with known answers; writes them as a labelled set.
 
-    python models/draw_frames.py --out DIR --count 100 --seed 1
+    python models/draw_frames.py --out DIR --count 100 --seed 1 --product round-24
     python models/draw_frames.py --out calibration/demo --demo
 
 The part lies anywhere in view, turned up to 8 degrees; lamp, focus, motion, noise and JPEG quality vary.
@@ -9,7 +9,7 @@ The part lies anywhere in view, turned up to 8 degrees; lamp, focus, motion, noi
 import argparse
 import csv
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,21 +18,13 @@ sys.path[:0] = [str(Path(__file__).parent)]
 import cv2
 import numpy as np
 import numpy.typing as npt
+import products
 import render
-import sampling
+from products import PINS_27, Product
 
 Grey = npt.NDArray[np.uint8]
+"""A frame: (height, width), or (height, width, 3) blue, green, red of a product in colour."""
 WIDTH_PX, HEIGHT_PX = 1600, 1200
-HOUSING = (-3.0, -2.4, 11.0, 4.4)
-"""Outer edges of the part in pitches: left, top, right, bottom."""
-HOLES = ((-2.1, 0.0, 0.45), (10.1, 2.6, 0.38), (6.0, 3.8, 0.28))
-"""x, y, radius."""
-MARKS = (
-    (2.0, -1.78, 3.3, -1.78, 0.20, 0.10), (8.9, -1.78, 9.9, -1.78, 0.13, 0.80), (-2.0, 2.4, -2.0, 3.5, 0.14, 0.75),
-    (0.6, 3.8, 1.7, 3.8, 0.16, 0.12), (10.2, -0.6, 10.2, 0.5, 0.12, 0.12), (5.2, -1.78, 5.5, -1.78, 0.12, 0.75),
-)  # fmt: skip
-"""x0, y0, x1, y1, half width, grey."""
-PIN_IDS = tuple(f"{row}{column}" for row in "ABC" for column in range(1, 10))
 
 
 @dataclass(frozen=True)
@@ -61,23 +53,26 @@ class Pose:
     """Perspective: change of scale per pitch."""
 
 
+DEFECTS_TO_LEARN = render.DEFECTS
 NOMINAL = Pose(WIDTH_PX / 2, HEIGHT_PX / 2, 0.0, 1.0)
 
 
-def draw_pose(rng: np.random.Generator) -> Pose:
+def draw_pose(rng: np.random.Generator, product: Product = PINS_27) -> Pose:
     """Return a pose with the whole part in view."""
     scale = rng.uniform(0.96, 1.04)
-    reach_x, reach_y = 300 * scale, 190 * scale
+    reach_x, reach_y = ((reach - 20) * scale for reach in product.reach_px)
     return Pose(
         rng.uniform(reach_x, WIDTH_PX - reach_x), rng.uniform(reach_y, HEIGHT_PX - reach_y),
         np.deg2rad(rng.uniform(-8, 8)), scale, rng.uniform(-4e-4, 4e-4), rng.uniform(-4e-4, 4e-4),
     )  # fmt: skip
 
 
-def draw_scene(rng: np.random.Generator, defects: int, severity: float | None = None) -> tuple[render.Scene, Answer]:
+def draw_scene(
+    rng: np.random.Generator, defects: int, severity: float | None = None, product: Product = PINS_27
+) -> tuple[render.Scene, Answer]:
     """Return one part with `defects` defects (0 to 3) and its answer; `severity` None draws it evenly."""
-    scene = render.draw_parts(rng, render.draw_designs(rng, 1, render.PINS_27))
-    rows, columns = render.PINS_27.rows, render.PINS_27.columns
+    scene = render.draw_parts(rng, render.draw_designs(rng, 1, product.design))
+    rows, columns = product.design.rows, product.design.columns
     places = rng.permutation(rows * columns)[:defects]
     pins = (places // columns * render.MAX_COLUMNS + places % columns)[None]
     modes = rng.integers(1, len(render.MODES), (1, defects))
@@ -85,42 +80,56 @@ def draw_scene(rng: np.random.Generator, defects: int, severity: float | None = 
     severities = np.concatenate([[first], rng.random(max(0, defects - 1))])[:defects][None]
     if defects:
         render.put_defects(rng, scene, pins, modes, severities)
-    return scene, answer_of(scene, first if defects else 0.0)
+    return scene, answer_of(scene, first if defects else 0.0, product)
 
 
-def answer_of(scene: render.Scene, severity: float) -> Answer:
+def answer_of(scene: render.Scene, severity: float, product: Product = PINS_27) -> Answer:
     """Return what is true of a drawn part."""
     mode = scene["mode"][0][scene["exists"][0]]
     bad = np.flatnonzero(mode)
     return Answer(
         "NOT_OK" if len(bad) else "OK", int((mode != render.MISSING).sum()),
-        tuple(render.MODES[mode[k]] for k in bad), tuple(PIN_IDS[k] for k in bad), severity,
+        tuple(render.MODES[mode[k]] for k in bad), tuple(product.pin_ids[k] for k in bad), severity,
     )  # fmt: skip
 
 
-def draw_frame(rng: np.random.Generator, scene: render.Scene | None, pose: Pose, spread: float = 1.0) -> Grey:
-    """Return a frame (1200, 1600) of the part, or of the empty bench. `spread` 0: nominal lamp and camera."""
+def draw_frame(
+    rng: np.random.Generator, scene: render.Scene | None, pose: Pose, spread: float = 1.0, product: Product = PINS_27
+) -> Grey:
+    """Return a frame of the part, or of the empty bench. `spread` 0: nominal lamp and camera."""
     frame = _bench(rng, spread)
     light = {key: value.astype(np.float32) for key, value in render.draw_light(rng, 1, spread).items()}
     if scene is not None:
-        _draw_part(frame, _with_features(scene), pose, light)
+        _draw_part(frame, _with_features(scene, product), pose, light, product)
     blur = 0.5 + spread * rng.uniform(0.0, 0.8)
     motion = spread * rng.uniform(0.0, 1.3) * (rng.random() < 0.3)
     frame = np.asarray(cv2.GaussianBlur(frame, (0, 0), float(np.hypot(blur, motion)), sigmaY=blur), np.float32)
     noise = rng.uniform(0.002, 0.03) if spread else 0.004
     frame += noise * rng.standard_normal(frame.shape, dtype=np.float32)
-    return (np.clip(frame, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return _coloured((np.clip(frame, 0, 1) * 255 + 0.5).astype(np.uint8), product)
 
 
-def golden_frame(seed: int = 1) -> Grey:
+def _coloured(grey: Grey, product: Product) -> Grey:
+    """Return the frame as the product's camera sees it: grey, or blue, green, red."""
+    design = product.design
+    if design.floor_red == design.floor_blue == design.pin_red == design.pin_blue == 1:
+        return grey
+    levels = np.arange(256.0).reshape(1, 1, 256)
+    tints = render.coloured(
+        levels, {key: np.array([value]) for key, value in vars(design).items() if key != "keys"}, np
+    )
+    return np.asarray(tints[0, ::-1, 0].T.astype(np.uint8)[grey])
+
+
+def golden_frame(seed: int = 1, product: Product = PINS_27) -> Grey:
     """Return the golden picture: a good part in the middle, nominal lamp."""
     rng = np.random.default_rng(seed)
-    scene, _ = draw_scene(rng, 0)
+    scene, _ = draw_scene(rng, 0, product=product)
     scene["dx"] *= 0.3
     scene["dy"] *= 0.3
     scene["blob"][:, :, 4] = 0
     scene["bar"][:, :, 6] = 0
-    return draw_frame(rng, scene, NOMINAL, spread=0.0)
+    return draw_frame(rng, scene, NOMINAL, spread=0.0, product=product)
 
 
 def encode_jpeg(rng: np.random.Generator, frame: Grey) -> bytes:
@@ -130,37 +139,40 @@ def encode_jpeg(rng: np.random.Generator, frame: Grey) -> bytes:
     return data.tobytes()
 
 
-def _with_features(scene: render.Scene) -> render.Scene:
+def _with_features(scene: render.Scene, product: Product) -> render.Scene:
     """Add the housing's holes and marks."""
     scene = render.copy_scene(scene)
-    rim = [[x, y, r * 1.35, 0.6, 1.0, 0.0, 0.0] for x, y, r in HOLES]
-    hole = [[x, y, r, 0.05, 1.0, 0.0, 0.0] for x, y, r in HOLES]
+    rim = [[x, y, r * 1.35, 0.6, 1.0, 0.0, 0.0] for x, y, r in product.holes]
+    hole = [[x, y, r, 0.05, 1.0, 0.0, 0.0] for x, y, r in product.holes]
     scene["blob"] = np.concatenate([np.array([rim + hole]), scene["blob"]], 1)
-    scene["bar"] = np.concatenate([np.array([[[*mark, 1.0] for mark in MARKS]]), scene["bar"]], 1)
+    scene["bar"] = np.concatenate([np.array([[[*mark, 1.0] for mark in product.marks]]), scene["bar"]], 1)
     return scene
 
 
 def _draw_part(
-    frame: npt.NDArray[np.float32], scene: render.Scene, pose: Pose, light: dict[str, npt.NDArray[np.float32]]
-) -> None:
+    frame: npt.NDArray[np.float32], scene: render.Scene, pose: Pose, light: dict[str, npt.NDArray[np.float32]],
+    product: Product,
+) -> None:  # fmt: skip
     """Draw the part over the bench, at the pixels its housing can reach."""
-    reach_x, reach_y = 320 * pose.scale, 210 * pose.scale
+    reach_x, reach_y = (reach * pose.scale for reach in product.reach_px)
     left, right = max(0, int(pose.x_px - reach_x)), min(WIDTH_PX, int(pose.x_px + reach_x) + 1)
     top, bottom = max(0, int(pose.y_px - reach_y)), min(HEIGHT_PX, int(pose.y_px + reach_y) + 1)
     u, v = np.meshgrid(
         np.arange(left, right, dtype=np.float32) + np.float32(0.5 - pose.x_px),
         np.arange(top, bottom, dtype=np.float32) + np.float32(0.5 - pose.y_px),
     )
-    pitch = sampling.PITCH_PX * pose.scale
+    pitch = product.pitch_px * pose.scale
     cos, sin = np.float32(np.cos(pose.rotation_rad) / pitch), np.float32(np.sin(pose.rotation_rad) / pitch)
     x, y = cos * u + sin * v, -sin * u + cos * v
     depth = 1 + np.float32(pose.tilt_x) * x + np.float32(pose.tilt_y) * y
-    x = x * depth + (render.PINS_27.columns - 1) / 2
-    y = y * depth + (render.PINS_27.rows - 1) / 2
+    middle_x, middle_y = product.middle
+    x = x * depth + middle_x
+    y = y * depth + middle_y
     small = {key: value.astype(np.float32) if value.dtype == np.float64 else value for key, value in scene.items()}
     sharp = np.full((1, 1, 1), pitch, np.float32)
     grey = render.shade(small, x[None], y[None], sharp, light, np)[0]
-    edge = np.minimum(np.minimum(x - HOUSING[0], HOUSING[2] - x), np.minimum(y - HOUSING[1], HOUSING[3] - y))
+    west, north, east, south = product.housing
+    edge = np.minimum(np.minimum(x - west, east - x), np.minimum(y - north, south - y))
     inside = np.clip(0.5 + edge * pitch, 0, 1)
     shadow = 1 - 0.5 * np.exp(-np.clip(-edge, 0, 9) * 4.0)
     window = frame[top:bottom, left:right]
@@ -186,25 +198,39 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--product", choices=products.ALL, default=PINS_27.name)
     parser.add_argument("--demo", action="store_true", help="the 24 pictures of the demo")
     arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    drawn = draw_demo() if arguments.demo else draw_set(arguments.count, arguments.seed)
-    with (arguments.out / "labels.csv").open("w", newline="") as stream:
+    product = products.ALL[arguments.product]
+    drawn = draw_demo() if arguments.demo else draw_set(arguments.count, arguments.seed, product)
+    write_set(arguments.out, drawn)
+
+
+def write_set(folder: Path, drawn: Iterable[tuple[str, bytes, Answer]]) -> None:
+    """Write pictures and labels.csv into the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "labels.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["image", "evaluation", "pin_count", "defect_mode", "defect_position"])
         for name, data, answer in drawn:
-            (arguments.out / name).write_bytes(data)
+            (folder / name).write_bytes(data)
             count = answer.pin_count if answer.pin_count >= 0 else ""
             writer.writerow([name, answer.evaluation, count, ";".join(answer.modes), ";".join(answer.positions)])
 
 
-def draw_set(count: int, seed: int) -> Iterator[tuple[str, bytes, Answer]]:
+def draw_set(count: int, seed: int, product: Product = PINS_27) -> Iterator[tuple[str, bytes, Answer]]:
     """Yield file name, JPEG and answer of parts 0 to count - 1."""
     for number in range(count):
-        rng = np.random.default_rng([seed, number])
-        scene, answer = draw_scene(rng, draw_defects(rng, number))
-        yield f"part-{number:04d}.jpg", encode_jpeg(rng, draw_frame(rng, scene, draw_pose(rng))), answer
+        yield draw_part(seed, number, product)
+
+
+def draw_part(seed: int, number: int, product: Product, many: bool = False) -> tuple[str, bytes, Answer]:
+    """Return file name, JPEG and answer of one part of a set; `many`: three of four parts have three defects."""
+    rng = np.random.default_rng([seed, number])
+    defects = (DEFECTS_TO_LEARN if number % 4 else 0) if many else draw_defects(rng, number)
+    scene, answer = draw_scene(rng, defects, product=product)
+    frame = draw_frame(rng, scene, draw_pose(rng, product), product=product)
+    return f"part-{number:04d}.jpg", encode_jpeg(rng, frame), answer
 
 
 def draw_demo(seed: int = 24) -> Iterator[tuple[str, bytes, Answer]]:

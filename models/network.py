@@ -66,10 +66,10 @@ class Asker(nn.Module):
     def see(self, grey: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return image tokens (n, rows * (columns + 1) - 1, width) with the row breaks, and the tower's patches.
 
-        `grey` (n, h, w), 0..255.
+        `grey` (n, h, w) or colour (n, 3, h, w), 0..255.
         """
-        n, h, w = grey.shape[0], grey.shape[1] // PATCH, grey.shape[2] // PATCH
-        pixels = (grey[:, None] / 255 - self.mean) / self.std
+        n, h, w = grey.shape[0], grey.shape[-2] // PATCH, grey.shape[-1] // PATCH
+        pixels = ((grey if grey.ndim == 4 else grey[:, None]) / 255 - self.mean) / self.std
         y, x = torch.meshgrid(torch.arange(h, device=grey.device), torch.arange(w, device=grey.device), indexing="ij")
         position = torch.stack([y.flatten(), x.flatten()], -1)
         patches = self.tower.ln_pre(self.tower.patch_conv(pixels).flatten(2).transpose(1, 2))

@@ -2,8 +2,8 @@
 
 A `scene` is a dict of arrays over N drawn parts; `shade` turns it into grey values at any plane coordinates, so the
 same lines draw one pin's tile, a region or a whole camera frame, with numpy on a CPU or torch on a GPU (`xp`).
-Plane coordinates: the unit is one pitch, pin (row r, column c) stands at (x=c, y=r). Sizes of defects are in units of
-the pin thickness t.
+Plane coordinates: the unit is one pitch, pin (row r, column c) stands where `place_at` says, in a plain field at
+(x=c, y=r). Sizes of defects are in units of the pin thickness t.
 """
 
 from collections.abc import Mapping
@@ -24,6 +24,10 @@ DEFECTS = 3
 """Most defects on one part."""
 BLOBS, BARS = DEFECTS + 2, DEFECTS + 1
 """Places in a scene for blobs (dirt, dust) and bars (shanks, bridges, fibres, slots, a scratch)."""
+KEYS = 2
+"""Most keying walls of a design."""
+Key = tuple[float, float, float, float, float, float]
+"""A keying wall: x0, y0, x1, y1, half its width, grey value."""
 
 LIMITS_T = {BENT: (0.65, 1.30), DEFORMED: (0.0, 1.0), CONTAMINATED: (0.40, 0.95), SHORT: (0.25, 0.70)}
 """Size at severity 0 and 1: tip offset, grade of the deformation, diameter of the dirt, width of the bridge."""
@@ -53,6 +57,18 @@ class Design:
     """From the outer pins' centres to the wall, in pitches."""
     texture: float
     """Amplitude of the floor's structure."""
+    row_pitch: float = 1.0
+    """Distance of rows, in pitches."""
+    stagger: float = 0.0
+    """How far every second row is shifted to the right, in pitches."""
+    blade: float = 1.0
+    """Length of a pin's outline (along y) over its width, which is t: 1 for round and square pins."""
+    keys: tuple[Key, ...] = ()
+    floor_red: float = 1.0
+    """Red of the housing over its grey value; with blue the same, green makes up for both."""
+    floor_blue: float = 1.0
+    pin_red: float = 1.0
+    pin_blue: float = 1.0
 
 
 PINS_27 = Design(3, 9, 0.48, 3.0, 0.20, 0.74, 0.62, 0.42, 1.15, 0.02)
@@ -62,20 +78,65 @@ PINS_27 = Design(3, 9, 0.48, 3.0, 0.20, 0.74, 0.62, 0.42, 1.15, 0.02)
 def draw_designs(rng: np.random.Generator, n: int, design: Design | None = None) -> Scene:
     """Return the design values of n parts, arrays of shape (n,)."""
     if design is not None:
-        return {key: np.full(n, value) for key, value in vars(design).items()}
-    base = rng.uniform(0.06, 0.40, n)
-    return {
-        "rows": rng.integers(1, 5, n),
+        values = {key: np.full(n, value) for key, value in vars(design).items() if key != "keys"}
+        return values | {"key": np.repeat(_keys(design.keys)[None], n, axis=0)}
+    base = rng.uniform(0.04, 0.60, n)
+    thickness = rng.uniform(0.30, 0.52, n)
+    row_pitch = np.where(rng.random(n) < 0.5, 1.0, rng.uniform(0.85, 1.5, n))
+    longest = np.minimum(2.4, (row_pitch - 0.75 * thickness) / thickness)
+    designs = {
+        "rows": rng.integers(1, 6, n),
         "columns": rng.integers(3, 13, n),
-        "thickness": rng.uniform(0.40, 0.52, n),
+        "thickness": thickness,
         "squareness": rng.choice([2.0, 2.0, 3.0, 4.0, 8.0], n),
         "base": base,
-        "pin": np.clip(base + rng.uniform(0.28, 0.70, n), 0.0, 0.98),
+        "pin": np.clip(base + rng.uniform(0.25, 0.70, n), 0.0, 0.98),
         "collar": rng.uniform(0.45, 1.15, n),
-        "wall": rng.uniform(0.05, 0.7, n),
-        "margin": rng.uniform(0.75, 1.4, n),
-        "texture": rng.uniform(0.0, 0.05, n),
+        "wall": rng.uniform(0.05, 0.8, n),
+        "margin": rng.uniform(0.70, 1.4, n),
+        "texture": rng.uniform(0.0, 0.06, n),
+        "row_pitch": row_pitch,
+        "stagger": np.where(rng.random(n) < 0.3, 0.5, 0.0),
+        "blade": np.where(rng.random(n) < 0.3, rng.uniform(1.0, np.maximum(1.0, longest)), 1.0),
+        "key": _draw_keys(rng, row_pitch),
     }
+    grey = rng.random(n) < 0.5  # half of the cameras see no colour
+    for name in ("floor_red", "floor_blue", "pin_red", "pin_blue"):
+        designs[name] = np.where(grey, 1.0, rng.uniform(0.6, 1.4, n))
+    return designs
+
+
+def _keys(keys: tuple[Key, ...]) -> np.ndarray:
+    """Return bars (KEYS, 7) of a design's keying walls; the unused ones have no opacity."""
+    bars = np.zeros((KEYS, 7))
+    for k, key in enumerate(keys):
+        bars[k] = *key, 1.0
+    return bars
+
+
+def _draw_keys(rng: np.random.Generator, row_pitch: np.ndarray) -> np.ndarray:
+    """Return bars (n, KEYS, 7): walls between two columns or two rows, for some parts."""
+    n = len(row_pitch)
+    bars = np.zeros((n, KEYS, 7))
+    for k in range(KEYS):
+        along = rng.random(n) < 0.5
+        at, start, length = rng.integers(-1, 9, n) + 0.5, rng.uniform(-1.2, 6, n), rng.uniform(0.4, 4, n)
+        ends = [np.where(along, start, at), np.where(along, at * row_pitch, start)]
+        ends += [np.where(along, start + length, at), np.where(along, at * row_pitch, start + length)]
+        half = rng.uniform(0.03, 0.08, n)
+        bars[:, k] = np.stack([*ends, half, rng.uniform(0.02, 0.8, n), rng.random(n) < 0.35], 1)
+    return bars
+
+
+def extent(scene: Mapping[str, Array]) -> tuple[Array, Array]:
+    """Return the field's width and height between the outer pins' centres, both (n,)."""
+    return scene["columns"] - 1 + scene["stagger"] * (scene["rows"] > 1), (scene["rows"] - 1) * scene["row_pitch"]
+
+
+def neighbour_distance(scene: Mapping[str, Array]) -> Array:
+    """Return the distance of nearest neighbours in pitches, at most 1, (n,)."""
+    across = (scene["row_pitch"] ** 2 + scene["stagger"] ** 2) ** 0.5
+    return np.where(scene["rows"] > 1, np.minimum(1.0, across), 1.0)
 
 
 def draw_parts(rng: np.random.Generator, designs: Scene) -> Scene:
@@ -115,11 +176,13 @@ def add_dust(rng: np.random.Generator, scene: Scene) -> None:
     """Put harmless things on the floor: specks below the limit anywhere, larger ones away from every pin, scratches."""
     n = len(scene["rows"])
     t, rows, columns = scene["thickness"], scene["rows"], scene["columns"]
+    shift, row_pitch = scene["stagger"], scene["row_pitch"]
     for k in (BLOBS - 2, BLOBS - 1):
         small = rng.random(n) < 0.5
         # between four pins, the distance to the nearest pin is largest: a speck there touches none
         x = np.where(small, rng.uniform(-0.7, columns - 0.3), rng.integers(-1, columns + 1) + 0.5)
-        y = np.where(small, rng.uniform(-0.7, rows - 0.3), rng.integers(-1, rows + 1) + 0.5)
+        y = np.where(small, rng.uniform(-0.7, rows - 0.3), rng.integers(-1, rows + 1) + 0.5) * row_pitch
+        x = np.where(small, x, x + 0.5 * shift)
         radius = 0.5 * t * np.where(small, rng.uniform(0.04, 0.15, n), rng.uniform(0.1, 0.35, n))
         opacity = rng.uniform(0.3, 0.9, n) * (rng.random(n) < 0.35)
         level = rng.uniform(0.0, 0.9, n)
@@ -147,7 +210,8 @@ def put_defects(
 
 
 def _put_defect(rng: np.random.Generator, s: Scene, i: int, k: int, p: int, mode: int, severity: float) -> None:
-    x, y, t = p % MAX_COLUMNS + 0.0, p // MAX_COLUMNS + 0.0, float(s["thickness"][i])
+    x, y = _place(s, i, p)
+    t = float(s["thickness"][i])
     a = rng.uniform(0, 2 * np.pi)
     level = float(s["level"][i, p])
     if mode == SHORT and not _free_neighbours(s, i, p):
@@ -155,7 +219,7 @@ def _put_defect(rng: np.random.Generator, s: Scene, i: int, k: int, p: int, mode
     s["mode"][i, p], s["severity"][i, p] = mode, severity
     low, high = LIMITS_T.get(mode, (0.0, 0.0))
     if mode == BENT:  # a tip that touches its neighbour would be a short
-        high = min(high, 1 / t - 1.04)
+        high = min(high, _gap(s, i) / t - 0.04)
     size = (low + (high - low) * severity) * t
     if mode == MISSING:
         s["drawn"][i, p] = 0
@@ -172,9 +236,23 @@ def _put_defect(rng: np.random.Generator, s: Scene, i: int, k: int, p: int, mode
         _bridge(rng, s, i, k, p, size, level)
 
 
+def _place(s: Scene, i: int, p: int) -> tuple[float, float]:
+    """Return pin p's plane coordinates."""
+    row, column = p // MAX_COLUMNS, p % MAX_COLUMNS
+    return column + float(s["stagger"][i]) * (row % 2), row * float(s["row_pitch"][i])
+
+
+def _gap(s: Scene, i: int) -> float:
+    """Return the free distance between the outlines of neighbours, in pitches."""
+    t = float(s["thickness"][i])
+    across = float(s["row_pitch"][i]) - float(s["blade"][i]) * t
+    return min(1 - t, across) if s["rows"][i] > 1 else 1 - t
+
+
 def _deform(rng: np.random.Generator, s: Scene, i: int, k: int, p: int, severity: float, a: float) -> None:
     """Flattened, crushed or split."""
-    x, y, t = p % MAX_COLUMNS, p // MAX_COLUMNS, s["thickness"][i]
+    x, y = _place(s, i, p)
+    t = s["thickness"][i]
     kind = rng.integers(3)
     if kind == 0:
         s["stretch"][i, p] = 1.50 + 0.8 * severity
@@ -210,7 +288,7 @@ def _bridge(rng: np.random.Generator, s: Scene, i: int, k: int, p: int, width: f
     other = (row + r) * MAX_COLUMNS + column + c
     s["mode"][i, other], s["severity"][i, other] = SHORT, s["severity"][i, p]
     metal = level * rng.uniform(0.75, 1.1)
-    s["bar"][i, k] = column, row, column + c, row + r, 0.5 * width, min(metal, 1.0), 1.0
+    s["bar"][i, k] = *_place(s, i, p), *_place(s, i, other), 0.5 * width, min(metal, 1.0), 1.0
 
 
 def _free_neighbours(s: Scene, i: int, p: int) -> list[tuple[int, int]]:
@@ -237,7 +315,10 @@ def shade(
     """
     n = x.shape[0]
     at = _Plane(scene, x, y, sharp, light, xp)
-    grey = _pins(at, _wall(at, _holes(at, _texture(at))))
+    grey = _wall(at, _holes(at, _texture(at)))
+    for k in range(scene["key"].shape[1]):
+        grey = _bar(scene["key"][:, k], x, y, grey, sharp, n, xp)
+    grey = _pins(at, grey)
     for k in range(scene["bar"].shape[1]):
         grey = _bar(scene["bar"][:, k], x, y, grey, sharp, n, xp)
     for k in range(DEFECTS):
@@ -260,6 +341,8 @@ class _Plane:
         self.n = x.shape[0]
         self.column, self.row, self.index = nearest_pin(scene, x, y, xp)
 
+        self.place_x, self.place_y = place_at(scene, self.row, self.column)
+
     def whole(self, key: str) -> Array:
         """Return a value of each part, (n, 1, 1)."""
         return self.scene[key].reshape(self.n, 1, 1)
@@ -281,7 +364,7 @@ def _texture(at: _Plane) -> Array:
 def _holes(at: _Plane, grey: Array) -> Array:
     """A collar around each place, and the dark hole that a missing or bent pin leaves."""
     t, xp = at.whole("thickness"), at.xp
-    away = xp.sqrt((at.x - at.column) ** 2 + (at.y - at.row) ** 2)
+    away = xp.sqrt((at.x - at.place_x) ** 2 + ((at.y - at.place_y) / at.whole("blade")) ** 2)
     grey = grey * (1 - _cover(1.35 * 0.5 * t - away, at.sharp, xp) * (1 - at.whole("collar")))
     return grey * (1 - 0.55 * _cover(0.36 * t - away, at.sharp, xp) * (1 - at.pin("drawn")))
 
@@ -289,7 +372,7 @@ def _holes(at: _Plane, grey: Array) -> Array:
 def _pins(at: _Plane, grey: Array) -> Array:
     """The pins that stand in their own cell, flattened and crushed ones too."""
     xp = at.xp
-    fx, fy = at.x - at.column - at.pin("dx"), at.y - at.row - at.pin("dy")
+    fx, fy = at.x - at.place_x - at.pin("dx"), (at.y - at.place_y - at.pin("dy")) / at.whole("blade")
     ca, sa, stretch = xp.cos(at.pin("angle")), xp.sin(at.pin("angle")), at.pin("stretch")
     u, v = (ca * fx + sa * fy) * xp.sqrt(stretch), (-sa * fx + ca * fy) / xp.sqrt(stretch)
     away = xp.sqrt(u * u + v * v) + 1e-6
@@ -311,7 +394,7 @@ def _rounded(at: _Plane, fx: Array, fy: Array) -> Array:
 
 def _tip(at: _Plane, tip: Array, grey: Array) -> Array:
     """A bent pin's tip, wherever it went."""
-    fx, fy = at.x - tip[:, 0].reshape(at.n, 1, 1), at.y - tip[:, 1].reshape(at.n, 1, 1)
+    fx, fy = at.x - tip[:, 0].reshape(at.n, 1, 1), (at.y - tip[:, 1].reshape(at.n, 1, 1)) / at.whole("blade")
     radius, level = tip[:, 2].reshape(at.n, 1, 1) + 1e-6, tip[:, 3].reshape(at.n, 1, 1)
     distance = _rounded(at, fx, fy)
     cover = _cover(radius - distance, at.sharp, at.xp) * (level > 0)
@@ -320,12 +403,25 @@ def _tip(at: _Plane, tip: Array, grey: Array) -> Array:
 
 
 def nearest_pin(scene: Mapping[str, Array], x: Array, y: Array, xp: ModuleType) -> tuple[Array, Array, Array]:
-    """Return column, row and pin index of the layout place nearest to each plane coordinate, all (n, h, w)."""
+    """Return column, row and pin index of the layout place nearest to each plane coordinate, all (n, h, w).
+
+    In a staggered field: of the nearest row.
+    """
     n = x.shape[0]
-    column = xp.minimum(xp.clip(xp.floor(x + 0.5), 0, MAX_COLUMNS), scene["columns"].reshape(n, 1, 1) - 1.0)
-    row = xp.minimum(xp.clip(xp.floor(y + 0.5), 0, MAX_ROWS), scene["rows"].reshape(n, 1, 1) - 1.0)
+    row = xp.floor(y / scene["row_pitch"].reshape(n, 1, 1) + 0.5)
+    row = xp.minimum(xp.clip(row, 0, MAX_ROWS), scene["rows"].reshape(n, 1, 1) - 1.0)
+    shift = scene["stagger"].reshape(n, 1, 1) * (row % 2)
+    column = xp.clip(xp.floor(x - shift + 0.5), 0, MAX_COLUMNS)
+    column = xp.minimum(column, scene["columns"].reshape(n, 1, 1) - 1.0)
     index = row * MAX_COLUMNS + column
     return column, row, index.astype(np.int64) if xp is np else index.long()
+
+
+def place_at(scene: Mapping[str, Array], row: Array, column: Array) -> tuple[Array, Array]:
+    """Return plane coordinates x, y of the pin at each pixel's row and column, all (n, h, w)."""
+    n = row.shape[0]
+    shift = scene["stagger"].reshape(n, 1, 1) * (row % 2)
+    return column + shift, row * scene["row_pitch"].reshape(n, 1, 1)
 
 
 def _cover(inside: Array, sharp: Array, xp: ModuleType) -> Array:
@@ -343,6 +439,8 @@ def _metal(
 
 
 def _bar(bar: Array, x: Array, y: Array, grey: Array, sharp: Array, n: int, xp: ModuleType) -> Array:
+    if xp is np and not bar[:, 6].any():
+        return grey
     x0, y0, x1, y1, half, level, opacity = (bar[:, j].reshape(n, 1, 1) for j in range(7))
     dx, dy = x1 - x0, y1 - y0
     along = xp.clip(((x - x0) * dx + (y - y0) * dy) / (dx * dx + dy * dy + 1e-6), 0.0, 1.0)
@@ -352,6 +450,8 @@ def _bar(bar: Array, x: Array, y: Array, grey: Array, sharp: Array, n: int, xp: 
 
 
 def _blob(blob: Array, x: Array, y: Array, grey: Array, sharp: Array, n: int, xp: ModuleType) -> Array:
+    if xp is np and not blob[:, 4].any():
+        return grey
     cx, cy, radius, level, opacity, ripple, angle = (blob[:, j].reshape(n, 1, 1) for j in range(7))
     dx, dy = x - cx, y - cy
     r = xp.sqrt(dx * dx + dy * dy) + 1e-6
@@ -360,10 +460,27 @@ def _blob(blob: Array, x: Array, y: Array, grey: Array, sharp: Array, n: int, xp
     return grey * (1 - cover) + cover * level
 
 
+def coloured(grey: Array, scene: Mapping[str, Array], xp: ModuleType) -> Array:
+    """Return grey values (n, h, w), 0..255, as red, green and blue (n, 3, h, w) of the same mean; one camera's colours.
+
+    Dark pixels have the housing's tint, bright ones the plating's.
+    """
+    shape = (grey.shape[0], 1, 1)
+    base, pin = 255 * scene["base"].reshape(shape), 255 * scene["pin"].reshape(shape)
+    share = xp.clip((grey - base) / (pin - base), 0.0, 1.0)
+    red, blue = (
+        scene[f"floor_{name}"].reshape(shape) * (1 - share) + scene[f"pin_{name}"].reshape(shape) * share
+        for name in ("red", "blue")
+    )
+    channels = [red * grey, (3 - red - blue) * grey, blue * grey]
+    return xp.round(xp.clip(xp.stack(channels, 1), 0, 255))
+
+
 def _wall(at: _Plane, grey: Array) -> Array:
     """Outside the floor stands the housing's wall, as far as a region may see it."""
     x, y, xp, m = at.x, at.y, at.xp, at.whole("margin")
-    right, bottom = at.whole("columns") - 1 + m, at.whole("rows") - 1 + m
+    width, height = (value.reshape(at.n, 1, 1) for value in extent(at.scene))
+    right, bottom = width + m, height + m
     edge = xp.minimum(xp.minimum(x + m, right - x), xp.minimum(y + m, bottom - y))
     floor = _cover(edge, at.sharp, xp)
     shadow = 1 - 0.25 * xp.exp(-(xp.clip(edge, 0.0, 9.0) ** 2) * 60.0)

@@ -123,6 +123,7 @@ def draw_pins(
     negative = draw_negatives(rng, half, design)
     mode = scene["mode"][np.arange(2 * half), target]
     extent = rng.uniform(1.50, 1.90, half) if design is None else np.full(half, TILE_PX / PITCH_PX)
+    extent = extent * render.neighbour_distance({key: scene[key][:half] for key in ("row_pitch", "stagger", "rows")})
     batch = {f"scene.{key}": value for key, value in scene.items()}
     batch |= {f"golden.{key}": value for key, value in golden.items()}
     batch |= {f"view.{key}": value for key, value in draw_views(rng, half, v).items()}
@@ -138,9 +139,9 @@ def draw_regions(
 ) -> dict[str, np.ndarray]:
     """Return one batch for `ask: report`; labels `count`, `judgement`, `mode`, `position` (first bad pin's index)."""
     batch = draw_pins(rng, half, design, v, more_defects=0.1)
-    rows, columns = batch["scene.rows"], batch["scene.columns"]
+    width, height = render.extent({key[6:]: value for key, value in batch.items() if key.startswith("scene.")})
     margin = rng.uniform(0.7, 1.1, half)
-    pitch = np.minimum(size[0] / (columns[:half] - 1 + 2 * margin), size[1] / (rows[:half] - 1 + 2 * margin))
+    pitch = np.minimum(size[0] / (width[:half] + 2 * margin), size[1] / (height[:half] + 2 * margin))
     pitch = np.minimum(pitch, 60.0) if design is None else np.full(half, float(PITCH_PX))
     mode = np.where(batch["scene.exists"], batch["scene.mode"], 0)
     first = np.argmax(mode > 0, axis=1)
@@ -150,8 +151,8 @@ def draw_regions(
     undecidable = batch["negative"] >= 0
     batch["pitch"] = np.concatenate([pitch, pitch])
     # another product in the same housing begins at the same corner
-    batch["centre_x"] = (columns - 1) / 2 if design is None else np.full(2 * half, (design.columns - 1) / 2)
-    batch["centre_y"] = (rows - 1) / 2 if design is None else np.full(2 * half, (design.rows - 1) / 2)
+    batch["centre_x"] = width / 2 if design is None else np.full(2 * half, (design.columns - 1) / 2)
+    batch["centre_y"] = height / 2 if design is None else np.full(2 * half, (design.rows - 1) / 2)
     batch["count"] = np.where(undecidable, 0, (batch["scene.exists"] & (mode != render.MISSING)).sum(axis=1))
     batch["mode"] = np.where(undecidable, 0, mode[np.arange(2 * half), first])
     batch["position"] = np.where(undecidable | ~bad, -1, first)
