@@ -129,6 +129,10 @@ class Inspection:
             evaluation, reason = Evaluation.UNDEFINED, Reason.WRONG_ANSWER_FORM
         return PinReport(pin_id=pin_id, evaluation=evaluation, p_defect=p_defect, defect_mode=mode), reason
 
+    def evaluated(self, answer: Answer) -> Evaluation:
+        """Return what the answer about one pin means, by itself."""
+        return self._read_pin("", answer)[0].evaluation
+
     def _evaluate(self, answer: Answer, slot: int) -> tuple[Evaluation, Reason, float]:
         """Return evaluation, reason and p_defect of the judgement at `slot`."""
         choice = answer.choices[slot]
