@@ -39,6 +39,7 @@ class Plan:
     variation: sampling.Variation
     out: Path
     compile: bool
+    tasks: tuple[str, ...] = TASKS
 
 
 class Batches(torch.utils.data.IterableDataset[dict[str, np.ndarray]]):
@@ -53,7 +54,7 @@ class Batches(torch.utils.data.IterableDataset[dict[str, np.ndarray]]):
         for step in range(self.first + worker, self.plan.steps or 10**9, workers):
             rng, plan = sampling.step_rng(self.plan.seed, step), self.plan
             # product training sees other products too, as what must come out undecidable or judged on its own golden
-            if TASKS[step % len(TASKS)] == "pins":
+            if plan.tasks[step % len(plan.tasks)] == "pins":
                 yield sampling.draw_pins(rng, plan.batch_pins // 2, plan.design, plan.variation)
             else:
                 size = sampling.REGION_PX
@@ -138,7 +139,7 @@ class Trainer:
             if self.steps and self.step >= self.steps:
                 break
             self._fix_steps(start)
-            task = TASKS[self.step % len(TASKS)]
+            task = self.plan.tasks[self.step % len(self.plan.tasks)]
             loss = self.train_step(task, camera.to_device(raw, self.device), self.rate(self.step))
             self.step += 1
             if not math.isnan(loss):
