@@ -142,7 +142,7 @@ def bend_curve(lines: Sequence[Line]) -> Line:
 
 def bend_at(curve: dict[str, Line], wanted: float) -> float:
     """Return the offset in t at which the share not passed reaches `wanted`, between the measured ones."""
-    points = [(float(offset), one["share"]) for offset, one in curve.items()]
+    points = [(float(offset), float(one["share"])) for offset, one in curve.items()]
     for (x0, y0), (x1, y1) in itertools.pairwise(points):
         if y0 < wanted <= y1:
             return x0 + (wanted - y0) / (y1 - y0) * (x1 - x0)

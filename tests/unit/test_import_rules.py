@@ -64,7 +64,7 @@ HOMES = {
 """Library -> the modules, or folders of modules, that may import it."""
 
 
-CALIBRATION_HOMES = {"cv2": {"baseline", "fiducials", "lattice", "likeness"}, "rich": {"tables"}}
+CALIBRATION_HOMES = {"cv2": {"baseline", "fiducials", "lattice", "likeness", "stagger"}, "rich": {"tables"}}
 """The same for calibration/, which stands above the station."""
 
 

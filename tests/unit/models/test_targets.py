@@ -1,5 +1,7 @@
 """The figures of the targets' table, against cases whose answer is known."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import targets
@@ -25,7 +27,7 @@ def test_the_bend_that_half_of_the_parts_show_lies_between_the_measured_ones() -
 
 
 def test_swapped_pins_and_blank_crops_are_counted() -> None:
-    said = {
+    said: dict[str, list[Any]] = {
         "blank": ["NOT_DECIDABLE"] * 299 + ["OK"], "no picture": ["NOT_DECIDABLE"] * 300,
         "swapped": [["NOT_OK", "OK"]] * 298 + [["OK", "OK"], ["NOT_OK", "NOT_OK"]],
     }  # fmt: skip
