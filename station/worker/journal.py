@@ -5,19 +5,19 @@ job. One process (held by a lock file), one connection, one thread. WAL with syn
 returned survives a power cut. On failure JournalError; the job stays unacknowledged, so its picture stays pending.
 """
 
-import fcntl
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from station import failpoints, verdict_json
 from station.errors import JournalError
 from station.records import Evaluation, Reason, Verdict
+from station.worker.journal_mark import JournalMark
 from station.worker.journal_schema import KEEP_ASIDE, bring_up_to_date
 
 MAX_VERDICTS_READ = 1000
@@ -48,7 +48,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock: IO[bytes] | None = None
+        self._mark = JournalMark(path)
         self._connection: sqlite3.Connection | None = None
         self.epoch = 0
         """Number of this start of the worker, 1, 2, 3...; 0 before `open`."""
@@ -59,11 +59,14 @@ class Journal:
         """Lock, check and if need be create the journal, and begin a new epoch. Raises JournalError."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._take_lock()
+            self._mark.take()
+            is_new = not self.path.exists()
             with self._errors_mapped("opened"):
                 self._connection = sqlite3.connect(self.path, isolation_level=None)
                 self._configure()
                 self._check_or_create()
+                if not is_new:
+                    self._mark.check(*self._last_place())
                 self._begin_epoch()
         except OSError as error:
             self.close()
@@ -79,9 +82,7 @@ class Journal:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        self._mark.free()
 
     def append(self, verdict: Verdict) -> Verdict:
         """Store `verdict` with this epoch and the next sequence, and return it so. On disk when this returns.
@@ -95,6 +96,7 @@ class Journal:
             failpoints.hit("verdict-inserted")
         failpoints.hit("verdict-durable")
         self.last_seq = numbered.seq
+        self._mark.set(self.epoch, self.last_seq)
         return numbered
 
     def judged(self, job_id: str) -> tuple[Reason, str] | None:
@@ -170,17 +172,6 @@ class Journal:
             raise JournalError(f"The journal {self.path} is not open.")
         return self._connection
 
-    def _take_lock(self) -> None:
-        """Hold `<journal>.lock` until `close`. Not the journal itself: closing it here would drop SQLite's locks."""
-        self._lock = self.path.with_name(self.path.name + ".lock").open("wb")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise JournalError(
-                f"The journal {self.path} is in use by another worker.",
-                "Stop the other worker, or give this station a journal of its own (config.yaml, journal.path).",
-            ) from error
-
     def _configure(self) -> None:
         self._open_connection.execute("PRAGMA journal_mode = WAL")
         self._open_connection.execute("PRAGMA synchronous = FULL")
@@ -193,12 +184,19 @@ class Journal:
             raise JournalError(f"The journal {self.path} is damaged: {finding}.", KEEP_ASIDE)
         bring_up_to_date(connection, str(self.path))
 
+    def _last_place(self) -> Place:
+        """Return the last epoch begun and its last verdict."""
+        last = "(SELECT coalesce(max(epoch), 0) FROM epoch)"
+        question = f"SELECT {last}, coalesce(max(seq), 0) FROM verdict WHERE epoch = {last}"  # noqa: S608
+        return Place(*self._open_connection.execute(question).fetchone())
+
     def _begin_epoch(self) -> None:
         with self._transaction() as connection:
             (last,) = connection.execute("SELECT coalesce(max(epoch), 0) FROM epoch").fetchone()
             started_utc = datetime.now(UTC).isoformat(timespec="milliseconds")
             connection.execute("INSERT INTO epoch VALUES (?, ?)", (last + 1, started_utc))
         self.epoch, self.last_seq = last + 1, 0
+        self._mark.set(self.epoch, 0)
         failpoints.hit("epoch-begun")
 
     def _next_seq(self, connection: sqlite3.Connection) -> int:

@@ -95,6 +95,30 @@ def test_a_verdict_can_not_be_changed_or_deleted(change: str, journal: Journal, 
         connection.execute(change)
 
 
+def test_a_journal_that_lost_verdicts_is_refused_until_a_person_says_so(journal: Journal, path: Path) -> None:
+    copy = path.with_name("copy")
+    journal.append(make_verdict("a"))
+    journal.close()
+    shutil.copy(path, copy)
+    journal.open()
+    journal.append(make_verdict("b"))
+    journal.close()
+    copy.replace(path)
+    with pytest.raises(JournalError, match=r"ends at 1:1, but 2:1 was given"):
+        journal.open()
+    path.with_name(path.name + ".lock").unlink()
+    journal.open()
+    assert journal.epoch == 2
+
+
+def test_a_journal_that_was_moved_aside_is_followed_by_a_new_one(journal: Journal, path: Path) -> None:
+    journal.append(make_verdict("a"))
+    journal.close()
+    path.rename(path.with_name("aside"))
+    journal.open()
+    assert journal.epoch == 1
+
+
 def test_a_second_worker_on_the_same_journal_is_refused(journal: Journal, path: Path) -> None:
     second = Journal(path)
     with pytest.raises(JournalError, match="another worker"):
