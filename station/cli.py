@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 failed while running, 2 bad configuration or arguments. Da
 An error the station raises on purpose is printed as text, never as a traceback.
 """
 
+import errno
 import logging
 import signal
 import sys
@@ -73,7 +74,8 @@ def main() -> int:
         app()
     except ConfigurationError as error:
         _say(error)
-        return WRONG_CONFIGURATION
+        is_disk_fault = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EIO
+        return FAILED if is_disk_fault else WRONG_CONFIGURATION  # systemd tries again what may pass by itself
     except StationError as error:
         _say(error)
         return FAILED
