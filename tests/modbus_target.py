@@ -18,6 +18,8 @@ class ModbusTarget:
         self.port = port
         self.writes: list[tuple[float, int, int, list[int]]] = []
         self.delay_s = 0.0
+        self.exception: ExcCodes | None = None
+        """What every request is answered with; None: as it should be."""
         self._watchdog = watchdog
         self._locked = locked
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -55,11 +57,14 @@ class ModbusTarget:
         values: list[int] | list[bool] | None,
     ) -> ExcCodes | None:
         del start, count, registers
+        came_s = time.monotonic()
         await asyncio.sleep(self.delay_s)
+        if self.exception is not None:
+            return self.exception
         if values is not None:
             if address == self._watchdog and self._locked:
                 return ExcCodes.ILLEGAL_ADDRESS
-            self.writes.append((time.monotonic(), code, address, [int(value) for value in values]))
+            self.writes.append((came_s, code, address, [int(value) for value in values]))
         return None
 
     def coils(self) -> list[bool]:

@@ -3,6 +3,7 @@
 Each function changes the process it is called in, for good. Nothing of this is in the station's own code.
 """
 
+import ctypes
 import os
 import shutil
 import signal
@@ -78,6 +79,32 @@ def poison(_: str = "") -> None:
         return decode(name, data, size)
 
     _set(prepare, "decode", deadly)
+
+
+def failing_calls(*faults: str) -> None:
+    """System calls fail at random: each of `faults` is "point=probability=errno". The process has libfiu preloaded."""
+    fiu = ctypes.CDLL("libfiu.so.0")
+    fiu.fiu_init(0)
+    for fault in faults:
+        point, probability, error = fault.split("=")
+        number = ctypes.c_void_p(int(error))
+        assert fiu.fiu_enable_random(point.encode(), 1, number, 0, ctypes.c_float(float(probability))) == 0
+
+
+def stuck(path: str) -> None:
+    """The worker's loop stands still for as many seconds as `path` says, once; since when is then in `path`.began."""
+    turn = WorkerService._turn
+
+    def turned(self: WorkerService) -> None:
+        order = Path(path)
+        if order.exists():
+            seconds = float(order.read_text())
+            order.unlink()
+            order.with_suffix(".began").write_text(str(time.monotonic()))
+            time.sleep(seconds)
+        turn(self)
+
+    _set(WorkerService, "_turn", turned)
 
 
 def naive(path: str) -> None:

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from typing import Any
 
 import station.wiring  # noqa: F401  imported here, once
@@ -73,6 +74,9 @@ def _serve(service: str, config: str, log: str, environment: dict[str, str], cha
         return cli.main()
     except SystemExit as end:
         return int(end.code or 0)
+    except BaseException:  # noqa: BLE001  as the interpreter does
+        traceback.print_exc()
+        return 1
 
 
 if __name__ == "__main__":

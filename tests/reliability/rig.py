@@ -31,7 +31,8 @@ from tests.pictures import Pose, draw_part, empty_scene, encoded
 from tests.running_station import ROOT, write_config
 from tests.waiting import wait_until
 
-START_S = 20
+START_S = 90
+"""A busy machine may take its time; how long a start takes is measured by test_services.py alone."""
 RESTART_S = 1.0
 """RestartSec of the units."""
 GOOD, EMPTY, BROKEN = "good", "empty", "broken"
@@ -50,8 +51,9 @@ def picture(kind: str, number: int, comment: bytes = b"") -> bytes:
 class ForkServer:
     """`tests.reliability.forkserver` as a process."""
 
-    def __init__(self) -> None:
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
+    def __init__(self, **variables: str) -> None:
+        """`variables` are added to the environment."""
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"} | variables
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.reliability.forkserver"],
             stdin=subprocess.PIPE,
@@ -109,8 +111,10 @@ class Rig:
         self.delivered: dict[str, tuple[str, str]] = {}
         """Name -> kind, sha256; in the order of delivery."""
         self.ready_times_s: dict[str, list[float]] = {"capture": [], "worker": []}
-        self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._notify.bind(str(folder / "notify"))
+        self.notify = {name: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for name in ("capture", "worker")}
+        """What each service says to systemd."""
+        for name, heard in self.notify.items():
+            heard.bind(self.notify_path(name))
 
     def __enter__(self) -> Self:
         outputs = self._sections.pop("outputs", {})
@@ -132,12 +136,17 @@ class Rig:
     def __exit__(self, *_error: object) -> None:
         for name in list(self.services):
             self.kill(name)
-        self._notify.close()
+        for heard in self.notify.values():
+            heard.close()
 
     @property
     def settings(self) -> Settings:
         """The configuration."""
         return load_settings(self.config)
+
+    def notify_path(self, name: str) -> str:
+        """Return the value of NOTIFY_SOCKET for a service."""
+        return str(self.folder / f"notify-{name}")
 
     @property
     def hot(self) -> Path:
@@ -149,7 +158,7 @@ class Rig:
     ) -> None:
         """Start services and wait until they are ready; with a fail point only start them."""
         for name in names or ("worker", "capture"):
-            environment = {"NOTIFY_SOCKET": str(self.folder / "notify"), failpoints.VARIABLE: point}
+            environment = {"NOTIFY_SOCKET": self.notify_path(name), failpoints.VARIABLE: point}
             if script:
                 environment[SCRIPT_VARIABLE] = str(script)
             command = {
@@ -159,7 +168,7 @@ class Rig:
                 "environment": environment,
                 "change": list(change),
             }
-            self.drain()
+            self.drain(name)
             started_s = time.monotonic()
             self.services[name] = Service(name, int(self._server.ask(command)))
             if wait and not point:
@@ -179,12 +188,17 @@ class Rig:
         code = self._server.ask({"pid": pid, "timeout_s": timeout_s})
         return None if code is None else int(code)
 
-    def revive(self) -> None:
-        """Start what has ended again, as systemd would after RestartSec, and do not wait for it."""
-        for name, service in list(self.services.items()):
-            if self._server.ask({"pid": service.pid, "timeout_s": 0}) is not None:
-                time.sleep(RESTART_S)
-                self.start(name, wait=False)
+    def revive(self, after_s: float = RESTART_S, change: tuple[str, ...] = ()) -> dict[str, int]:
+        """Start what has ended again, as systemd would after RestartSec, and do not wait for it.
+
+        Returns the exit codes of what had ended.
+        """
+        codes = {name: self.wait_end(service.pid, 0) for name, service in self.services.items()}
+        ended = {name: code for name, code in codes.items() if code is not None}
+        for name in ended:
+            time.sleep(after_s)
+            self.start(name, wait=False, change=change)
+        return ended
 
     def is_online(self) -> bool:
         """Return what the PLC sees."""
@@ -271,18 +285,18 @@ class Rig:
         listing = Path(f"/proc/{worker}/task/{worker}/children").read_text()
         return [int(pid) for pid in listing.split()]
 
-    def drain(self) -> None:
-        """Forget what the services have said to systemd."""
-        self._notify.settimeout(0)
+    def drain(self, name: str) -> None:
+        """Forget what a service has said to systemd."""
+        self.notify[name].settimeout(0)
         with suppress(BlockingIOError):
             while True:
-                self._notify.recv(4096)
+                self.notify[name].recv(4096)
 
     def await_ready(self, name: str) -> None:
-        """Wait until the service that was started last is ready."""
-        self._notify.settimeout(START_S)
+        """Wait until a service that was just started is ready."""
+        self.notify[name].settimeout(START_S)
         try:
-            while b"READY=1" not in self._notify.recv(4096):
+            while b"READY=1" not in self.notify[name].recv(4096):
                 pass
         except TimeoutError:
             raise AssertionError(f"{name} is not ready after {START_S} s:\n{self.logs}") from None

@@ -57,7 +57,8 @@ class Cuts:
                 self._work(rig, said)
                 began_s = self.disk.cut()
         finally:
-            (self.folder / "rig" / "notify").unlink(missing_ok=True)
+            for left in (self.folder / "rig").glob("notify-*"):
+                left.unlink()
             self.disk.unmount()
         self.disk.mount()
         try:

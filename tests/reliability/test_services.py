@@ -1,6 +1,8 @@
 """Pictures and engines that kill or hang, an orderly end under load, a second station, and how soon it is ready."""
 
 import json
+import os
+import random
 import signal
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import pytest
 from station.records import Reason
 from tests.reliability.changes import POISON
 from tests.reliability.results import count, record
-from tests.reliability.rig import BROKEN, EMPTY, GOOD, ForkServer, Rig, percentile
+from tests.reliability.rig import BROKEN, EMPTY, GOOD, ForkServer, Rig, percentile, visible
 from tests.running_station import END_S, environment
 from tests.waiting import wait_until
 
@@ -68,6 +70,48 @@ def test_an_engine_that_dies_or_hangs_costs_no_picture(fault: str, server: ForkS
     record(f"engine that {what}", trials, "UNDEFINED by the deadline, the next one judged", deadline_ms=limit_ms)
 
 
+@pytest.mark.timeout(600)
+def test_an_engine_that_is_stopped_while_it_decodes_costs_no_picture(server: ForkServer, memory: Path) -> None:
+    """SIGSTOP: what a hung driver looks like. It is killed, the next engine is ready soon, nothing is OK meanwhile."""
+    trials = count(1, 20)
+    limit_ms, load_ms = 1000, 500
+    chance = random.Random(trials)
+    script = memory / "script.json"
+    script.write_text(json.dumps({"delay_ms": 400, "load_ms": load_ms}))
+    back_s = []
+    with Rig(server, memory, engine={"kill_ms": 1000}) as rig:
+        recipe = memory / "recipe" / "recipe.yaml"
+        recipe.write_text(recipe.read_text().replace("deadline_ms: 5000", f"deadline_ms: {limit_ms}"))
+        rig.start(script=script)
+        for _ in range(trials):
+            wait_until(rig.is_online, 30)
+            (engine,) = rig.engine_pids()
+            stopped = rig.deliver(GOOD)
+            wait_until(lambda: not list(visible(rig.hot)), 20)
+            time.sleep(chance.uniform(0, 0.1))
+            os.kill(engine, signal.SIGSTOP)
+            rig.settle()
+            verdict = rig.verdicts()[-1]
+            assert verdict.image.name == stopped
+            assert verdict.reason is Reason.DEADLINE_PASSED
+            assert verdict.ms.total - verdict.ms.capture < limit_ms + 500
+            wait_until(lambda: engine not in rig.engine_pids(), 30)  # noqa: B023
+            gone_s = time.monotonic()
+            wait_until(rig.is_online, 30)
+            back_s.append(time.monotonic() - gone_s)
+            rig.deliver(GOOD)  # an answer in between: else the pauses before a restart grow
+            rig.settle()
+        rig.check()
+    record(
+        "SIGSTOP of the engine while it decodes",
+        trials,
+        "UNDEFINED by the deadline, engine back <= model load + 2 s, no OK",
+        deadline_ms=limit_ms,
+        load_s=load_ms / 1000,
+        back_s=round(max(back_s), 2),
+    )
+
+
 @pytest.mark.timeout(1200)
 def test_sigterm_under_load_ends_in_peace(server: ForkServer, memory: Path) -> None:
     trials = count(1, 50)
@@ -117,8 +161,8 @@ def test_ready_again_soon_after_a_kill(server: ForkServer, tmp_path: Path) -> No
         for _ in range(trials):
             for name, times in times_s.items():
                 rig.kill(name)
-                told = environment() | {"NOTIFY_SOCKET": str(tmp_path / "notify")}
-                rig.drain()
+                told = environment() | {"NOTIFY_SOCKET": rig.notify_path(name)}
+                rig.drain(name)
                 began_s = time.monotonic()
                 command = [sys.executable, "-m", "station", name, "--config", str(rig.config)]
                 with (tmp_path / f"{name}.log").open("ab") as log:
