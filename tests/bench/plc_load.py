@@ -49,6 +49,8 @@ class Seen(NamedTuple):
     """From the verdict being in the journal until the registers hold it."""
     read: list[float]
     """The same until a PLC has read it: up to one of its scans more."""
+    pauses: list[float]
+    """How long the PLC itself did nothing between two reads: where that is long, the machine was busy with others."""
 
 
 def watch(seconds: float, threads: int = 0) -> Seen:
@@ -57,7 +59,7 @@ def watch(seconds: float, threads: int = 0) -> Seen:
         with socket.create_connection(("127.0.0.1", port)) as plc:
             while not _words(plc)[0] & 1:
                 time.sleep(0.05)
-            beats, read_ns = _watched(plc, hot, seconds)
+            beats, read_ns, pauses = _watched(plc, hot, seconds)
         worker.terminate()
         worker.wait(30)
         sent = [tuple(map(int, line.split())) for line in (Path(name) / "sent").read_text().splitlines()]
@@ -66,14 +68,19 @@ def watch(seconds: float, threads: int = 0) -> Seen:
         jitter=sorted(abs(interval - BEAT_MS) for interval in intervals),
         shown=sorted((shown_ns - sent_ns) / 1e6 for _, sent_ns, shown_ns in sent),
         read=sorted((read_ns[seq] - sent_ns) / 1e6 for seq, sent_ns, _ in sent if seq in read_ns),
+        pauses=sorted(pauses),
     )
 
 
-def _watched(plc: socket.socket, hot: Path, seconds: float) -> tuple[list[int], dict[int, int]]:
-    """Return when Heartbeat changed, and InspectionId -> when it was first read; keeps the hot folder filled."""
+def _watched(plc: socket.socket, hot: Path, seconds: float) -> tuple[list[int], dict[int, int], list[float]]:
+    """Return when Heartbeat changed, InspectionId -> when it was first read, and the pauses between reads, ms.
+
+    Keeps the hot folder filled.
+    """
     pictures = sorted((ROOT / "calibration/demo").glob("part-*"))
     beats: list[int] = []
     read_ns: dict[int, int] = {}
+    pauses: list[float] = []
     beat, dropped = -1, 0
     end_s = time.monotonic() + seconds
     while time.monotonic() < end_s:
@@ -89,7 +96,8 @@ def _watched(plc: socket.socket, hot: Path, seconds: float) -> tuple[list[int], 
             hidden.rename(hot / f"{dropped}{source.suffix}")
             dropped += 1
         time.sleep(SCAN_S)
-    return beats, read_ns
+        pauses.append((time.monotonic_ns() - now_ns) / 1e6)
+    return beats, read_ns, pauses
 
 
 def _words(plc: socket.socket) -> tuple[int, ...]:
@@ -175,6 +183,7 @@ def rows(seen: Seen) -> str:
         row(f"heartbeat, off its {BEAT_MS} ms", "<= 50 ms", seen.jitter)
         + row("verdict in the journal to registers", "<= 5 ms p99", seen.shown)
         + row(f"the same, read by a PLC each {SCAN_S * 1000:.0f} ms", "", seen.read)
+        + row("the PLC's own pause between two reads", "", seen.pauses)
     )
 
 
