@@ -8,7 +8,7 @@ READY := .venv/.ready
 
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc)
 
-.PHONY: help demo test reliability test-export run check format setup bench measure measure-products measure-targets plc-acceptance
+.PHONY: help demo test reliability test-export run check format setup bench measure measure-real measure-products measure-targets plc-acceptance
 
 help:
 	@echo "make demo    watch the station judge the shipped pictures; no camera, GPU or PLC needed"
@@ -23,6 +23,7 @@ help:
 	@echo "make measure accuracy of the shipped model on 5,000 drawn parts; about an hour on two cores"
 	@echo "make measure-products   base and shipped model on five products that no training has seen"
 	@echo "make measure-targets    goal, measured and proof size of the accuracy targets T1 to T11; about an hour"
+	@echo "make measure-real  accuracy on real pictures in ../shared/data (or REAL_PICTURES); skipped without them"
 	@echo "make setup   make .venv and install everything into it"
 
 demo: setup
@@ -80,6 +81,9 @@ measure-products: setup
 
 measure-targets: setup
 	$(BIN)/python models/measure_targets.py --out run/targets
+
+measure-real: setup
+	$(BIN)/python -m tests.bench.measure_real
 
 format: setup
 	$(BIN)/ruff format .

@@ -66,6 +66,17 @@ def propose(picture: Image, part: Corners, places: Points, pitch_px: float) -> l
     return found
 
 
+def likeness_of(golden: Image, picture: Image, matrix: npt.NDArray[np.float64], places: Points, side_px: int) -> float:
+    """Return the mean correlation of the places' squares in both pictures; `matrix` maps golden to picture px."""
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    seen = cv2.warpAffine(picture, matrix, golden.shape[1::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    scores = []
+    for x, y in places:
+        squares = [cv2.getRectSubPix(one, (side_px, side_px), (float(x), float(y))) for one in (golden, seen)]
+        scores.append(float(cv2.matchTemplate(squares[0], squares[1], cv2.TM_CCOEFF_NORMED)[0, 0]))
+    return float(np.mean(scores))
+
+
 def overlay(picture: Image, recipe: RecipeFile) -> Image:
     """Return the golden picture with part, regions, fiducials and named pins drawn in, brightened and enlarged."""
     enlarge = max(1, round(1200 / max(picture.shape[:2])))

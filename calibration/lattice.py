@@ -126,6 +126,22 @@ def find_lattice(picture_bgr: npt.NDArray[np.uint8], grids: list[tuple[int, int]
     return _exact(grey, response, _refined(response, with_stagger(response, best), abs(sigma)), abs(sigma))
 
 
+def lattice_through(picture_bgr: npt.NDArray[np.uint8], grid: tuple[int, int], corners: Points) -> Lattice:
+    """Return the lattice whose upper left, upper right and lower left pins are about at `corners` (3, 2), fitted."""
+    grey = np.median(picture_bgr, axis=2).astype(np.float32)
+    rows, columns = grid
+    first, right, down = corners[0], corners[1] - corners[0], corners[2] - corners[0]
+    steps = [tuple((vector / max(1, count - 1)).tolist()) for vector, count in ((right, columns), (down, rows))]
+    lattice = Lattice(rows, columns, (float(first[0]), float(first[1])), steps[0], steps[1], 0.0)
+    tried = []
+    for sigma in (sign * size for size in SIGMAS_PX if size < lattice.pitch_px / 3 for sign in (1, -1)):
+        response = np.asarray(np.sign(sigma) * spots(grey, abs(sigma)), np.float32)
+        near = np.asarray(cv2.dilate(response, np.ones((3, 3), np.uint8)), np.float32)
+        tried.append((_score(response, near, lattice), sigma, response))
+    score, sigma, response = max(tried, key=lambda one: one[0])
+    return _exact(grey, response, replace(lattice, score=score), abs(sigma))
+
+
 def _exact(grey: Grey, response: Grey, lattice: Lattice, sigma_px: float) -> Lattice:
     """Return the lattice with each place moved onto its tip."""
     even = likeness.evened(np.asarray(grey, np.float32), lattice.pitch_px)
@@ -166,9 +182,14 @@ def _set_off(lattice: Lattice, response: Grey) -> Iterator[Lattice]:
             x, y = origin + row * down + column * right
             moved = replace(lattice, origin=(float(x), float(y)))
             score = _score(response, near, moved)
-            if score > 0:
+            if score > 0 and _is_inside(moved, response):
                 yield replace(moved, score=score)
     yield lattice
+
+
+def _is_inside(lattice: Lattice, response: Grey) -> bool:
+    places, (height, width) = lattice.places(), response.shape
+    return bool((places >= 0).all() and (places < (width, height)).all())
 
 
 def _score(response: Grey, near: Grey, lattice: Lattice) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration import likeness
-from calibration.lattice import find_lattice, grids_of
+from calibration.lattice import Lattice, find_lattice, grids_of, lattice_through
 from station.errors import ConfigurationError
 
 TILE = 1.7
@@ -56,16 +56,16 @@ class Known:
     grid: tuple[int, int] | None = None
     """Rows, columns; None: every grid of so many pins is tried."""
     places: tuple[tuple[float, float], ...] = ()
-    """Places of some or all pins: they are no grid."""
+    """With a grid: its upper left, upper right and lower left pins. Without: what looks like these is taken."""
     tile_px: int | None = None
     """Side of a pin's tile; None: from the pitch."""
 
 
 def find_layout(picture: Image, known: Known) -> Layout:
     """Return the layout. Raises ConfigurationError with what is missing when there is none."""
-    if known.places:
+    if known.places and known.grid is None:
         return _listed(picture, known)
-    lattice = find_lattice(picture, [known.grid] if known.grid else grids_of(known.pins))
+    lattice = _lattice(picture, known)
     if lattice is None:
         raise ConfigurationError(
             ["No field of pins found."], "Give the grid, --grid ROWSxCOLUMNS, or places, --pin X,Y."
@@ -73,6 +73,14 @@ def find_layout(picture: Image, known: Known) -> Layout:
     tile = known.tile_px or max(LEAST_TILE_PX, round(TILE * lattice.pitch_px))
     ids = _grid_ids(lattice.rows, lattice.columns)
     return Layout(f"{lattice.rows} x {lattice.columns} grid", ids, lattice.places(), tile, lattice.score)
+
+
+def _lattice(picture: Image, known: Known) -> Lattice | None:
+    if known.grid is None or not known.places:
+        return find_lattice(picture, [known.grid] if known.grid else grids_of(known.pins))
+    if len(known.places) != 3:
+        raise ConfigurationError(["--grid and --pin: expected the upper left, upper right and lower left pin."])
+    return lattice_through(picture, known.grid, np.array(known.places, np.float64))
 
 
 def _listed(picture: Image, known: Known) -> Layout:

@@ -19,7 +19,7 @@ from calibration.layout import Known, Layout, find_layout, tiled
 from station import report
 from station.capture.registration import PartFinder
 from station.errors import CaptureError, ConfigurationError
-from station.recipe import RecipeFile
+from station.recipe import RecipeFile, RegistrationLimits
 from station.recipe_file import load_recipe
 from station.records import Record
 from station.settings_file import read_yaml
@@ -34,6 +34,10 @@ LEAST_PART, LEAST_FIELD = 0.6, 4
 LARGEST_PART = 0.8
 """Share of the picture's sides: the rest is how far the part may lie elsewhere."""
 MODEL_TILE_PX = 64
+LEAST_RESIDUAL_PX, RESIDUAL = 1.0, 0.04
+"""Largest residual that is allowed: a share of a pin's tile, as a real part is never quite rigid."""
+DARK = 128.0
+"""Level of the brightest pixels, with room above them, below which a picture is shown brighter."""
 MOST_PINS = 99
 """In one region; a larger field becomes several."""
 _ID_KEYS = ("region_id", "pin_id")
@@ -74,7 +78,7 @@ def teach(images: Sequence[Path], wanted: Known | int, out: Path) -> Taught:
     pictures = [fiducials.read_picture(image) for image in images]
     layout = tiled(pictures[0], wanted) if isinstance(wanted, int) else find_layout(pictures[0], wanted)
     golden = fiducials.png(pictures[0])
-    draft = _draft(layout, pictures[0], golden, out.resolve().name)
+    draft = _draft(layout, pictures, golden, out.resolve().name)
     path = out / "recipe.yaml"
     out.mkdir(parents=True, exist_ok=True)
     merged, kept = _with_edits(draft, path)
@@ -96,15 +100,9 @@ def teach(images: Sequence[Path], wanted: Known | int, out: Path) -> Taught:
     )
 
 
-def _draft(layout: Layout, picture: fiducials.Image, golden: bytes, name: str) -> Data:
-    part = _part(layout, picture)
-    no_pins = layout.places[:0]
-    boxes = fiducials.propose(
-        picture, _corners(part), no_pins if layout.covers_everything else layout.places, layout.pitch_px
-    )
-    if len(boxes) < LEAST_FIDUCIALS:
-        # A field that fills the picture is found by its own pins; one that is missing counts less in the fit.
-        boxes = fiducials.propose(picture, _corners(part), no_pins, layout.pitch_px)
+def _draft(layout: Layout, pictures: Sequence[fiducials.Image], golden: bytes, name: str) -> Data:
+    picture, part = pictures[0], _part(layout, pictures[0])
+    boxes = _fiducials(layout, pictures, part)
     if len(boxes) < LEAST_FIDUCIALS:
         raise ConfigurationError(
             [f"Only {len(boxes)} places fit for fiducials; 3 are needed."], "Show more of the part."
@@ -116,14 +114,7 @@ def _draft(layout: Layout, picture: fiducials.Image, golden: bytes, name: str) -
         "product": f"{len(layout.ids)} pins, {layout.words}",
         "golden": "golden.png",
         "golden_sha256": hashlib.sha256(golden).hexdigest(),
-        "registration": {
-            "part": part,
-            "fiducials": [dict(zip(("x", "y", "width", "height"), box, strict=True)) for box in boxes],
-            "max_rotation_deg": 10.0,
-            "max_scale_change": 0.06,
-            "max_residual_px": 1.0,
-            "min_score": 0.6,
-        },
+        "registration": _registration(part, boxes, max(LEAST_RESIDUAL_PX, round(RESIDUAL * layout.tile_px, 1))),
         "regions": regions,
         "defect_modes": list(MODES),
         "ask": "pins",
@@ -135,8 +126,48 @@ def _draft(layout: Layout, picture: fiducials.Image, golden: bytes, name: str) -
             "height_model_px": _of_16(regions[0]["box"]["height"]),
         },
         "thresholds": {"ok_max_p_defect": 0.3, "not_ok_min_p_defect": 0.5, "min_mass": 0.95},
+        "white_level": _white_level(layout, picture),
         "deadline_ms": 10000,
     }
+
+
+def _registration(part: Data, boxes: Sequence[fiducials.Corners], residual_px: float) -> Data:
+    return {
+        "part": part,
+        "fiducials": [dict(zip(("x", "y", "width", "height"), box, strict=True)) for box in boxes],
+        "max_rotation_deg": 10.0,
+        "max_scale_change": 0.06,
+        "max_residual_px": residual_px,
+        "min_score": 0.6,
+    }
+
+
+def _fiducials(layout: Layout, pictures: Sequence[fiducials.Image], part: Data) -> list[fiducials.Corners]:
+    """Return boxes away from the pins; over anything when there is no room, or when further pictures fit better so.
+
+    Pins stand higher than their housing: seen from elsewhere they move against it, and are then found by themselves.
+    """
+    corners, pins = _corners(part), layout.places
+    anywhere = fiducials.propose(pictures[0], corners, pins[:0], layout.pitch_px)
+    away = anywhere if layout.covers_everything else fiducials.propose(pictures[0], corners, pins, layout.pitch_px)
+    if len(away) < LEAST_FIDUCIALS or len(pictures) == 1 or layout.covers_everything:
+        return away if len(away) >= LEAST_FIDUCIALS else anywhere
+    return max((away, anywhere), key=lambda boxes: _fit(layout, pictures, part, boxes))
+
+
+def _fit(layout: Layout, pictures: Sequence[fiducials.Image], part: Data, boxes: list[fiducials.Corners]) -> float:
+    """Return how much the pins of the further pictures look like the first one's where these fiducials put them."""
+    data = _registration(part, boxes, 10.0) | {"min_score": 0.0}
+    finder = PartFinder(RegistrationLimits.model_validate_json(json.dumps(data)), pictures[0])
+    fits = []
+    for picture in pictures[1:]:
+        try:
+            matrix = np.array(finder.find(picture).matrix)
+        except CaptureError:
+            fits.append(0.0)
+            continue
+        fits.append(fiducials.likeness_of(pictures[0], picture, matrix, layout.places, layout.tile_px))
+    return float(np.mean(fits))
 
 
 def _regions(layout: Layout, picture: fiducials.Image) -> list[Data]:
@@ -174,6 +205,14 @@ def _box(places: fiducials.Points, reach: float, picture: fiducials.Image) -> Da
 
 def _corners(box: Data) -> fiducials.Corners:
     return box["x"], box["y"], box["width"], box["height"]
+
+
+def _white_level(layout: Layout, picture: fiducials.Image) -> int:
+    """Return the brightest level around the pins, with room for a brighter lamp; 255 unless the picture is dark."""
+    box = _box(layout.places, layout.tile_px / 2, picture)
+    field = picture[box["y"] : box["y"] + box["height"], box["x"] : box["x"] + box["width"]]
+    brightest = 1.3 * float(np.percentile(field, 99.5))
+    return max(16, round(brightest)) if brightest < DARK else 255
 
 
 def _of_16(side: int) -> int:

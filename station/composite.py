@@ -20,6 +20,14 @@ def pixels_of(crop: RegionCrop) -> Pixels:
     return np.frombuffer(crop.pixels_rgb, np.uint8).reshape(crop.height_px, crop.width_px, 3)
 
 
+def lit(pixels: Pixels, white_level: int) -> Pixels:
+    """Return the pixels made brighter so that `white_level` becomes 255; what is above it is white too."""
+    if white_level == 255:
+        return pixels
+    table = np.minimum(np.arange(256) * 255 // white_level, 255).astype(np.uint8)
+    return table[pixels]
+
+
 def pin_picture(region: Region, pin: Pin, golden: Pixels, test: Pixels, tile_px: int, tile_model_px: int) -> Picture:
     """Return the composite of one pin, 3 * tile_model_px wide and tile_model_px high.
 

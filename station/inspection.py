@@ -23,7 +23,7 @@ class Inspection:
     def __init__(self, recipe: Recipe, golden_crops: Mapping[str, RegionCrop]) -> None:
         self.recipe = recipe.file
         self.by_pins = recipe.file.ask == "pins"
-        self.golden = {name: composite.pixels_of(crop) for name, crop in golden_crops.items()}
+        self.golden = {name: self._shown(crop) for name, crop in golden_crops.items()}
         self.question = self._pin_question() if self.by_pins else self._report_question()
 
     def _pin_question(self) -> Question:
@@ -51,10 +51,14 @@ class Inspection:
 
     def queries(self, job: Job) -> tuple[Query, ...]:
         """Return what is asked about this job: one query per pin, or one per region."""
-        crops = {crop.region_id: composite.pixels_of(crop) for crop in job.crops}
+        crops = {crop.region_id: self._shown(crop) for crop in job.crops}
         return tuple(
             query for region in self.recipe.regions for query in self._ask_region(region, crops[region.region_id])
         )
+
+    def _shown(self, crop: RegionCrop) -> composite.Pixels:
+        """Return the crop's pixels as bright as the model is shown them."""
+        return composite.lit(composite.pixels_of(crop), self.recipe.white_level)
 
     def _ask_region(self, region: Region, test: composite.Pixels) -> list[Query]:
         golden = self.golden[region.region_id]

@@ -104,6 +104,8 @@ class RecipeFile(Section):
     pins: PinsAsk
     report: ReportAsk
     thresholds: Thresholds
+    white_level: int = Field(default=255, ge=16, le=255)
+    """Grey level that the model is shown as white: below 255 for pictures that are dark all over."""
     deadline_ms: int = Field(ge=50, le=600_000)
     """Latest verdict, from the worker taking the job."""
 

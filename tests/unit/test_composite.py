@@ -55,3 +55,9 @@ def test_tiles_and_regions_get_their_model_size() -> None:
     assert picture(REGION.pins[0], pixels, pixels, tile=20, model=32).shape == (32, 96, 3)
     shown = composite.region_picture(pixels, 128, 48)
     assert (shown.width_px, shown.height_px, set(shown.pixels_rgb)) == (128, 48, {90})
+
+
+def test_a_dark_picture_is_shown_brighter_and_a_bright_one_as_it_is() -> None:
+    pixels = np.array([[[0, 30, 60]], [[61, 100, 255]]], np.uint8)
+    assert composite.lit(pixels, 255) is pixels
+    assert composite.lit(pixels, 60).ravel().tolist() == [0, 127, 255, 255, 255, 255]
