@@ -1,5 +1,6 @@
-"""Draws the sequence diagrams of docs/plc.md: python docs/pictures/draw_sequences.py writes the SVG files beside it."""
+"""Draws the pictures of docs/plc.md: python docs/pictures/draw_sequences.py writes the SVG files beside it."""
 
+import math
 from pathlib import Path
 
 ROW, LEFT, RIGHT, TOP = 46, 170, 590, 84
@@ -48,6 +49,86 @@ RESET = (
     ],
 )
 
+RECIPE = (
+    "Another recipe",
+    [
+        (">", "command 1, argument n, ExecuteCommand 1", "CommandCode, CommandArgument; no part is under way"),
+        ("<", "CommandExecuting 1, Online 0, OfflineReason 7", "at once; RecipeLoaded 0"),
+        ("<", "RecipeLoaded n, Online 1, CommandCompleted 1", "worker, engine and capture have it"),
+        (">", "ExecuteCommand 0", ""),
+        ("<", "CommandCompleted 0, TriggerReady 1", "each result names it: RecipeUsed n"),
+    ],
+)
+
+BOXES = {
+    "part sensor": (40, 70),
+    "code reader": (40, 150),
+    "reject gate": (40, 310),
+    "PLC": (330, 190),
+    "camera": (620, 70),
+    "station": (620, 310),
+}
+"""Name -> left upper corner."""
+WIRES = (
+    ("part sensor", "PLC", "part in place", False),
+    ("code reader", "PLC", "serial", False),
+    ("PLC", "reject gate", "energise to pass", False),
+    ("PLC", "camera", "trigger, after TriggerAck", False),
+    ("camera", "station", "picture into the hot folder", False),
+    ("PLC", "station", "Modbus TCP, a network of their own", True),
+)
+BOX_WIDTH, BOX_HEIGHT = 170, 54
+
+
+def wiring() -> str:
+    """Return who is connected to whom."""
+    out = [
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 960 400" width="960" height="400">',
+        '<g font-family="DejaVu Sans, Arial, sans-serif" font-size="14">',
+        '<rect width="960" height="400" fill="#ffffff"/>',
+        f'<text x="24" y="30" font-size="18" font-weight="bold" fill="{INK}">Wiring</text>',
+    ]
+    for begin, end, text, both in WIRES:
+        (x1, y1), (x2, y2) = _ends(begin, end)
+        colour = BLUE if both else INK
+        out.append(f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" stroke="{colour}" stroke-width="1.8"/>')
+        out.append(_tip(x1, y1, x2, y2, colour))
+        if both:
+            out.append(_tip(x2, y2, x1, y1, colour))
+        beside = x1 == x2
+        x, y = ((x1 + x2) / 2 + (12 if beside else 0), (y1 + y2) / 2 - (0 if beside else 8))
+        anchor = "start" if beside else "middle"
+        halo = 'stroke="#ffffff" stroke-width="5" paint-order="stroke"'
+        out.append(f'<text x="{x}" y="{y}" text-anchor="{anchor}" fill="{colour}" {halo}>{text}</text>')
+    for name, (x, y) in BOXES.items():
+        size = f'width="{BOX_WIDTH}" height="{BOX_HEIGHT}" rx="4"'
+        out.append(f'<rect x="{x}" y="{y}" {size} fill="#eef2f7" stroke="{GREY}"/>')
+        middle = x + BOX_WIDTH / 2
+        out.append(
+            f'<text x="{middle}" y="{y + 32}" text-anchor="middle" font-weight="bold" fill="{INK}">{name}</text>'
+        )
+    return "\n".join([*out, "</g></svg>", ""])
+
+
+def _ends(begin: str, end: str) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return where a wire leaves and arrives: at the sides, or above and below."""
+    (xa, ya), (xb, yb) = BOXES[begin], BOXES[end]
+    if xa == xb:
+        middle = xa + BOX_WIDTH / 2
+        return (middle, ya + BOX_HEIGHT), (middle, yb)
+    goes_right = xa < xb
+    left, right = (xa + BOX_WIDTH, xb) if goes_right else (xa, xb + BOX_WIDTH)
+    return (left, ya + BOX_HEIGHT / 2), (right, yb + BOX_HEIGHT / 2)
+
+
+def _tip(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:
+    """Return the arrow's head at the second end."""
+    length = math.hypot(x2 - x1, y2 - y1)
+    ux, uy = (x2 - x1) / length, (y2 - y1) / length
+    bx, by = x2 - 10 * ux, y2 - 10 * uy
+    points = f"M{x2} {y2} L{bx - 5 * uy:.1f} {by + 5 * ux:.1f} L{bx + 5 * uy:.1f} {by - 5 * ux:.1f} Z"
+    return f'<path d="{points}" fill="{colour}"/>'
+
 
 def svg(title: str, steps: list[tuple[str, str, str]]) -> str:
     """Return one diagram: PLC left, station right, time runs down, notes beside."""
@@ -76,9 +157,11 @@ def svg(title: str, steps: list[tuple[str, str, str]]) -> str:
 
 
 def main() -> None:
-    """Write the three diagrams."""
+    """Write all pictures."""
     folder = Path(__file__).parent
-    for name, (title, steps) in (("triggered", TRIGGERED), ("no-picture", TROUBLE), ("reset", RESET)):
+    (folder / "plc-wiring.svg").write_text(wiring(), encoding="utf-8")
+    sequences = {"triggered": TRIGGERED, "no-picture": TROUBLE, "reset": RESET, "recipe": RECIPE}
+    for name, (title, steps) in sequences.items():
         (folder / f"plc-{name}.svg").write_text(svg(title, steps), encoding="utf-8")
 
 
