@@ -11,6 +11,8 @@ from pathlib import Path
 
 RESERVE = 0.02
 """Share of the disk, and of its inodes, that is kept free."""
+LOW = 0.05
+"""Below this share the PLC is told, so that somebody makes room before the station stops."""
 ASK_EVERY_S = 1.0
 
 
@@ -21,15 +23,26 @@ class DiskRoom:
         self._folder = folder
         self._next_s = 0.0
         self._problem = ""
+        self._is_low = False
 
     @property
     def problem(self) -> str:
         """Why nothing more should be put there, for the operator; empty if all is well."""
+        self._ask()
+        return self._problem
+
+    @property
+    def is_low(self) -> bool:
+        """True when there is little room left."""
+        self._ask()
+        return self._is_low
+
+    def _ask(self) -> None:
         now_s = time.monotonic()
         if now_s >= self._next_s:
             self._next_s = now_s + ASK_EVERY_S
             self._problem = problem_of(self._folder)
-        return self._problem
+            self._is_low = free_share(self._folder) < LOW
 
 
 def free_share(folder: Path) -> float:

@@ -52,7 +52,7 @@ RESET = (
 RECIPE = (
     "Another recipe",
     [
-        (">", "command 1, argument n, ExecuteCommand 1", "CommandCode, CommandArgument; no part is under way"),
+        (">", "command 1, argument n, ExecuteCommand 1", "while no part is under way"),
         ("<", "CommandExecuting 1, Online 0, OfflineReason 7", "at once; RecipeLoaded 0"),
         ("<", "RecipeLoaded n, Online 1, CommandCompleted 1", "worker, engine and capture have it"),
         (">", "ExecuteCommand 0", ""),

@@ -74,6 +74,9 @@ class Handshake(Record, frozen=True):
     serial: str = ""
     overrun: bool = False
     missed_trigger: bool = False
+    waiting_jobs: int = 0
+    """At the worker, without a verdict yet."""
+    is_storage_low: bool = False
 
 
 class Outcome(NamedTuple):
@@ -143,6 +146,11 @@ def window_closed(before: Handshake, acquisition_id: int) -> Handshake:
     return _settled(_step(msgspec.structs.replace(before, window_of=None), Event.WINDOW_CLOSED))
 
 
+def load_is(before: Handshake, waiting_jobs: int, *, is_storage_low: bool) -> Handshake:
+    """Take in how much the worker has to do, and whether the disk has little room."""
+    return msgspec.structs.replace(before, waiting_jobs=waiting_jobs, is_storage_low=is_storage_low)
+
+
 def recipe_is(before: Handshake, number: int) -> Handshake:
     """Take in which recipe the worker has from now on; 0: one without a number."""
     return msgspec.structs.replace(before, recipe_loaded=number)
@@ -195,6 +203,8 @@ def view(handshake: Handshake) -> PlcState:
         plc_heartbeat=handshake.control.plc_heartbeat,
         acquisition_id=handshake.acquisition_id if handshake.triggered else None,
         free_buffers=BUFFERS - kept,
+        waiting_jobs=handshake.waiting_jobs,
+        storage_low=handshake.is_storage_low,
         recipe_loaded=handshake.recipe_loaded if handshake.has_recipe else 0,
         recipe_used=handshake.recipes.get(result.recipe_sha256, 0) if result else 0,
         serial=handshake.serial,

@@ -82,6 +82,8 @@ class Signals(Record, frozen=True):
     acquisition_id: int | None = None
     """None: free running, the inspection id is shown."""
     free_buffers: int = 8
+    waiting_jobs: int = 0
+    storage_low: bool = False
     recipe_loaded: int = 0
     recipe_used: int = 0
     serial: str = ""

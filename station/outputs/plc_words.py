@@ -136,6 +136,8 @@ def _station_values(state: PlcState) -> dict[str, int]:
         "PlcHeartbeatLost": signals.plc_heartbeat_lost,
         "PlcHeartbeatEcho": signals.plc_heartbeat,
         "FreeResultBuffers": signals.free_buffers,
+        "QueueDepth": signals.waiting_jobs,
+        "StorageLow": signals.storage_low,
         "RecipeLoaded": signals.recipe_loaded,
         "RecipeUsed": signals.recipe_used,
         "Online": state.online,

@@ -420,6 +420,9 @@ class WorkerService:
         if problem := self._room.problem:
             self.complaints.say("disk", problem)
         ready = self._engine.is_ready and self._may_be_ready() and not problem
+        if self._triggers:
+            waiting_jobs = len(self._pending) + len(self._held)
+            self._triggers.load_is(waiting_jobs, is_storage_low=self._room.is_low)
         self._outputs.heartbeat(ready=ready, last_seq=self._journal.last_seq)
         self._notifier.alive()
         self._notifier.status(

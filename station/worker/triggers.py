@@ -73,6 +73,11 @@ class Triggers:
         for source in self._sources:
             source.recipe_is(number)
 
+    def load_is(self, waiting_jobs: int, *, is_storage_low: bool) -> None:
+        """Tell every source how many jobs have no verdict yet, and whether the disk has little room."""
+        for source in self._sources:
+            source.load_is(waiting_jobs, is_storage_low=is_storage_low)
+
     def command_done(self, *, succeeded: bool) -> None:
         """Tell who gave the command how it ended."""
         commander, self._commander = self._commander, None

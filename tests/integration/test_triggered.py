@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from station import disk
 from station.engine.scripted import SCRIPT_VARIABLE, Script
 from station.journal_reader import JournalReader
 from station.outputs.plc_control import Control
@@ -156,3 +157,18 @@ def test_a_station_whose_coupler_is_not_armed_is_never_online(tmp_path: Path) ->
         assert (plc.shown()["Online"], station.shown.ready) == (0, False)
         armed.append(True)
         scan_until(plc, "TriggerReady")
+
+
+def test_the_plc_sees_how_much_waits_and_that_the_disk_is_getting_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SCRIPT_VARIABLE, str(tmp_path / "script.json"))
+    (tmp_path / "script.json").write_bytes(msgspec.json.encode(Script(delay_ms=1_000)))
+    monkeypatch.setattr(disk, "LOW", 1.1)
+    station = TriggeredStation(tmp_path)
+    with station.running(), station.plc() as plc:
+        scan_until(plc, "StorageLow")
+        assert plc.shown()["QueueDepth"] == 0
+        scan_until(plc, "QueueDepth", 1, part=PART)
+        monkeypatch.setattr(disk, "LOW", 0.0)
+        scan_until(plc, "StorageLow", 0)
