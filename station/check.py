@@ -14,6 +14,7 @@ from pathlib import Path
 import station
 from station.certificate import objections
 from station.certificate_file import conditions, path_of, read_certificate
+from station.check_opcua import check_opcua
 from station.check_places import check_folders, check_ports
 from station.errors import ConfigurationError
 from station.finding import Finding, Level
@@ -61,6 +62,7 @@ def check(config: Path, only_files: bool = False) -> list[Finding]:
     findings.append(_certificate(settings))
     findings += check_folders(settings)
     findings += check_ports(settings)
+    findings += check_opcua(settings)
     findings.append(_keys(settings))
     findings.append(_engine(settings))
     findings.append(_versions())

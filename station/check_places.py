@@ -106,7 +106,7 @@ def check_ports(settings: Settings) -> Iterator[Finding]:
     worker = locks.holder(settings.journal.path.with_name(settings.journal.path.name + ".lock"))
     modbus, publisher = settings.outputs.modbus_server, settings.outputs.publisher
     if modbus.enabled:
-        yield _plc(modbus.host, modbus.port) if worker else _port("PLC port", modbus.host, modbus.port)
+        yield _plc(modbus.host, modbus.port) if worker else check_port("PLC port", modbus.host, modbus.port)
     endpoints = {"verdict stream": publisher.endpoint, "snapshot": publisher.snapshot_endpoint}
     endpoints = endpoints if publisher.enabled else {}
     if not settings.queue.endpoint.startswith(IPC):
@@ -116,10 +116,11 @@ def check_ports(settings: Settings) -> Iterator[Finding]:
         if worker:
             yield Finding(level=Level.OK, what=name, found=f"{endpoint}, held by the worker, process {worker}")
         else:
-            yield _port(name, host.strip("[]"), int(port))
+            yield check_port(name, host.strip("[]"), int(port))
 
 
-def _port(what: str, host: str, port: int) -> Finding:
+def check_port(what: str, host: str, port: int) -> Finding:
+    """Say whether this address can be listened on."""
     where = f"{host}:{port}"
     try:
         socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()

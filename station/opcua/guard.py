@@ -16,10 +16,11 @@ from typing import Any
 
 from asyncua import Server, ua
 from asyncua.common.connection import TransportLimits
+from asyncua.common.utils import Buffer
 from asyncua.server.binary_server_asyncio import BinaryServer, OPCUAProtocol
 from asyncua.server.internal_server import InternalServer
 from asyncua.server.uaprocessor import UaProcessor
-from asyncua.ua.ua_binary import uatcp_to_binary
+from asyncua.ua.ua_binary import header_from_binary, uatcp_to_binary
 
 from station.complaints import Complaints
 
@@ -27,6 +28,11 @@ MAX_CONNECTIONS = 16
 MAX_CHUNK_BYTES = 65_536
 MAX_CHUNKS = 16
 MAX_MESSAGE_BYTES = MAX_CHUNKS * MAX_CHUNK_BYTES
+HEADER_BYTES = 8
+MAX_WAITING = 2_000
+"""Messages of one connection that wait; asyncua's client asks for some hundred things at once."""
+PAUSE_AT = 200
+"""Messages from which on a peer has to wait with the next."""
 MAX_UNSENT_BYTES = 4 * 1024 * 1024
 """Of answers that a peer does not read, before it is cut off."""
 LOGIN_WITHIN_S = 10.0
@@ -109,6 +115,8 @@ class _Protocol(OPCUAProtocol):
         super().__init__(**parts)
         self._door = door
         self.since_s = time.monotonic()
+        self._waiting_bytes = 0
+        self._buffer: bytes = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Let the peer in, or not; if there are too many, one that has not logged in gives way."""
@@ -137,19 +145,42 @@ class _Protocol(OPCUAProtocol):
         self.refuse("does not read its answers")
 
     def data_received(self, data: bytes) -> None:
-        """Take in what came; end the connection if it is not OPC UA, or too much of it."""
+        """Take in what came, message by message; end the connection if it is not OPC UA, or too much of it.
+
+        asyncua's own way keeps all that was read once for each message in it.
+        """
         if self.transport is None or self.transport.is_closing():
             return
-        whole = self._buffer + data
-        if not any(kind.startswith(whole[:3]) for kind in MESSAGE_KINDS):
-            self.refuse("sends what is no OPC UA")
-            return
-        super().data_received(data)
-        declared = int.from_bytes(self._buffer[4:8], "little") if len(self._buffer) >= 8 else 0
-        if max(declared, len(self._buffer)) > MAX_CHUNK_BYTES:
-            self.refuse(f"sends more than {MAX_CHUNK_BYTES} bytes in one piece")
+        whole, at = self._buffer + data, 0
+        while len(whole) - at >= HEADER_BYTES:
+            kind, size = whole[at : at + 3], int.from_bytes(whole[at + 4 : at + HEADER_BYTES], "little")
+            if kind not in MESSAGE_KINDS or not HEADER_BYTES < size <= MAX_CHUNK_BYTES:
+                self.refuse("sends what is no OPC UA, or too much in one piece")
+                return
+            if len(whole) - at < size:
+                break
+            if not self._put(whole[at : at + size]):
+                return
+            at += size
+        self._buffer = whole[at:]
+
+    def _put(self, message: bytes) -> bool:
+        """Let one message wait for its turn; return False if it ended the connection."""
+        try:
+            header = header_from_binary(buffer := Buffer(message))
+            self.messages.put_nowait((header, buffer))
+        except Exception:  # noqa: BLE001 - outermost guard: a header that cannot be read, or too many at once
+            self.refuse("sends a header that cannot be read, or too much at once")
+            return False
+        self._waiting_bytes += len(message)
+        if self.messages.qsize() > PAUSE_AT or self._waiting_bytes > MAX_MESSAGE_BYTES:
+            self._transport.pause_reading()
+        return True
 
     async def _process_one_msg(self, header: Any, buf: Any) -> bool:
+        self._waiting_bytes -= header.header_size + header.body_size
+        if self.messages.qsize() <= PAUSE_AT // 2 and self._waiting_bytes <= MAX_MESSAGE_BYTES // 2:
+            self._transport.resume_reading()
         try:
             return bool(await super()._process_one_msg(header, buf))
         except PermissionError as error:
@@ -158,6 +189,10 @@ class _Protocol(OPCUAProtocol):
         except Exception as error:  # noqa: BLE001 - outermost guard of a connection: whatever a peer sends ends it alone
             self.refuse(f"is cut off: {type(error).__name__}")
         return False
+
+    @property
+    def _transport(self) -> Any:
+        return self.transport
 
     def _answer_refused(self) -> None:
         """Tell the peer that it is a matter of security; what exactly is in the log alone."""
@@ -218,6 +253,7 @@ class GuardedServer(Server):
         inner.allow_remote_admin = False
         inner.max_connections = MAX_CONNECTIONS
         inner.max_pending_activation_seconds = LOGIN_WITHIN_S
+        inner.max_pending_messages_per_connection = MAX_WAITING
         inner.max_subscriptions = MAX_SUBSCRIPTIONS
         inner.max_monitored_item_queue_size = MAX_QUEUE
         inner.max_unacked_messages_per_subscription = MAX_UNACKNOWLEDGED

@@ -11,13 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from station.opcua.credentials import make_certificate
 from station.settings_file import load_settings
 from station.supervisor_notify import ALIVE_EVERY_S
+from tests.opcua_station import write_opcua_config
 from tests.running_station import END_S, environment, write_config
 from tests.waiting import wait_until
 
 FOLDER = Path(__file__).parents[2] / "systemd"
 SERVICES = ("capture", "worker")
+UNITS = (*SERVICES, "opcua")
 MAX_EXPOSURE = 15
 """Of 100, which is 1.5 of 10, as `systemd-analyze security` rates a unit; an unhardened one has more than 90."""
 
@@ -50,7 +53,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
 
 
 @needs_systemd
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", UNITS)
 def test_the_units_give_away_little(service: str) -> None:
     rated = analyze("security", "--offline=yes", f"--threshold={MAX_EXPOSURE}", FOLDER / f"station-{service}.service")
     assert rated.returncode == 0, rated.stdout
@@ -99,11 +102,13 @@ def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
     listening.close()
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", UNITS)
 def test_a_service_tells_systemd_that_it_is_ready_and_alive_and_stops_in_peace(
     service: str, tmp_path: Path, supervisor: Supervisor
 ) -> None:
-    command = [sys.executable, "-m", "station", service, "--config", str(write_config(tmp_path))]
+    config = write_opcua_config(tmp_path)
+    make_certificate(tmp_path / "opcua", "test-station", "127.0.0.1")
+    command = [sys.executable, "-m", "station", service, "--config", str(config)]
     told = environment() | {"NOTIFY_SOCKET": str(supervisor.path), "WATCHDOG_USEC": "10000000"}
     log = tmp_path / "log"
     with log.open("wb") as stderr, subprocess.Popen(command, stderr=stderr, env=told) as process:
@@ -118,9 +123,20 @@ def test_a_service_tells_systemd_that_it_is_ready_and_alive_and_stops_in_peace(
     assert any(line.startswith("STATUS=") for line in supervisor.heard)
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", UNITS)
 def test_the_watchdog_waits_for_several_beats(service: str) -> None:
     assert float(unit(service)["WatchdogSec"]) >= 10 * ALIVE_EVERY_S
+
+
+def test_an_opcua_server_without_keys_or_that_is_not_wanted_is_not_restarted(tmp_path: Path) -> None:
+    for config, hint in (
+        (write_opcua_config(tmp_path / "no-keys"), "station opcua-keys"),
+        (write_config(tmp_path / "not-wanted"), "outputs.opcua.enabled is false"),
+    ):
+        command = [sys.executable, "-m", "station", "opcua", "--config", str(config)]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=END_S, check=False, env=environment())
+        assert str(ended.returncode) == unit("opcua")["RestartPreventExitStatus"], ended.stderr
+        assert hint in ended.stderr
 
 
 def test_a_wrong_configuration_ends_a_service_with_the_code_that_the_units_do_not_restart(tmp_path: Path) -> None:
