@@ -1,6 +1,6 @@
 """How often each thing is tried, and what came of it: `run/reliability/reliability.json` and a one-page table.
 
-`RELIABILITY`: reduced (part of make test), full (`make reliability`) or long. With no failure in n independent trials
+`RELIABILITY`: reduced (part of .ci/run), full (`make reliability`) or long. With no failure in n independent trials
 the rate of failure is below 3/n with 95 % confidence (rule of three).
 """
 
@@ -24,6 +24,11 @@ LIBRARIES = ("opencv-python-headless", "pyzmq", "watchdog", "msgspec", "pymodbus
 def count(reduced: int, full: int, long: int | None = None) -> int:
     """Return how often to try in this form of the suite."""
     return {"reduced": reduced, "full": full, "long": long or full}[FORM]
+
+
+def check_time(measured: float, limit: float) -> None:
+    """Raise AssertionError if it took too long. Not in the reduced form: that a machine is busy is no fault of ours."""
+    assert FORM == "reduced" or measured <= limit, f"{measured} is over {limit}"
 
 
 def record(test: str, trials: int, goal: str, **measured: Any) -> None:

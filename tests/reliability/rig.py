@@ -183,7 +183,7 @@ class Rig:
             os.kill(service.pid, number)
         return self.wait_end(service.pid)
 
-    def wait_end(self, pid: int, timeout_s: float = 15) -> int | None:
+    def wait_end(self, pid: int, timeout_s: float = 60) -> int | None:
         """Return the exit code of a service, None if it has not ended in time."""
         code = self._server.ask({"pid": pid, "timeout_s": timeout_s})
         return None if code is None else int(code)
@@ -235,7 +235,7 @@ class Rig:
         left = [*visible(self.hot), *visible(self.data / "spool")]
         return not left
 
-    def settle(self, timeout_s: float = 60) -> None:
+    def settle(self, timeout_s: float = 180) -> None:
         """Wait until all is done."""
         try:
             wait_until(self.is_done, timeout_s)

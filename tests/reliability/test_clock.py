@@ -1,6 +1,7 @@
 """The wall clock jumps while pictures flow and services restart: order, deadlines and counts do not care."""
 
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -41,4 +42,31 @@ def test_jumps_of_the_clock_change_no_order_and_no_deadline(server: ForkServer, 
         assert len({verdict.job_id for verdict in rig.verdicts()}) == len(rig.delivered)
     record(
         "wall clock jumps, with restarts", jumps, "0 lost, order kept, no deadline fires", pictures=len(rig.delivered)
+    )
+
+
+@pytest.mark.timeout(900)
+def test_a_clock_that_is_stepped_all_the_time_changes_no_order_and_no_deadline(
+    server: ForkServer, memory: Path
+) -> None:
+    """No restarts. libfaketime 0.9.10 cannot be used: with it time.sleep of Python 3.11 raises (clock_nanosleep)."""
+    steps = count(5, 60)
+    offset = memory / "offset"
+    offset.write_text("0")
+    with Rig(server, memory) as rig:
+        rig.start(change=("clock", str(offset)))
+        for step in range(steps):
+            written = memory / "offset.new"
+            written.write_text(str(JUMPS_S[step % len(JUMPS_S)]))
+            written.rename(offset)
+            end_s = time.monotonic() + 0.5
+            while time.monotonic() < end_s:
+                rig.deliver(KINDS[len(rig.delivered) % 3])
+                time.sleep(0.05)
+        rig.check()
+        assert len({verdict.created_utc[:4] for verdict in rig.verdicts()}) > 1, "the clock was never stepped"
+        late = [v.image.name for v in rig.verdicts() if v.reason in {Reason.DEADLINE_PASSED, Reason.NO_MODEL}]
+        assert not late
+    record(
+        "wall clock stepped twice a second", steps, "0 lost, order kept, no deadline fires", pictures=len(rig.delivered)
     )

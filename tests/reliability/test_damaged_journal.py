@@ -102,7 +102,7 @@ def outcome(rig: Rig, journal: Path, before: dict[str, Verdict]) -> str:
 
 @pytest.mark.timeout(900)
 def test_a_damaged_journal_is_never_used_silently(server: ForkServer, memory: Path) -> None:
-    trials = count(3, 50)
+    trials = count(3, 30, 100)
     chance = random.Random(trials)
     found: dict[str, Counter[str]] = {fault.__name__: Counter() for fault in FAULTS}
     with Rig(server, memory) as rig:

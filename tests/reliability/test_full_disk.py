@@ -9,7 +9,7 @@ import pytest
 
 from station.disk import ASK_EVERY_S
 from tests.reliability.loop_disk import LoopDisk, why_not
-from tests.reliability.results import count, record
+from tests.reliability.results import check_time, count, record
 from tests.reliability.rig import BROKEN, EMPTY, GOOD, ForkServer, Rig
 from tests.waiting import wait_until
 
@@ -81,10 +81,10 @@ def test_a_full_disk_is_seen_and_waited_for(number: int, server: ForkServer, dis
             for kind in KINDS:
                 rig.deliver(kind)
             rig.settle()
-            wait_until(rig.is_online, 10)
+            wait_until(rig.is_online, 60)
             filled_s = time.monotonic()
             fill(disk)
-            wait_until(lambda: not rig.is_online(), 10)
+            wait_until(lambda: not rig.is_online(), 60)
             off_s.append(time.monotonic() - filled_s)
             hold_s = time.monotonic() + count(1, 2)
             while time.monotonic() < hold_s:
@@ -94,11 +94,11 @@ def test_a_full_disk_is_seen_and_waited_for(number: int, server: ForkServer, dis
             make_room(disk)
             for kind in KINDS:
                 rig.deliver(kind)
-            wait_until(lambda: is_back(rig), 30)
+            wait_until(lambda: is_back(rig), 120)
             on_s.append(time.monotonic() - with_room_s)
         rig.check()
-    assert max(off_s) <= OFF_S
-    assert max(on_s) <= ON_S
+    check_time(max(off_s), OFF_S)
+    check_time(max(on_s), ON_S)
     record(
         f"disk full ({fill.__name__.replace('_', ' ')})",
         trials,
@@ -118,7 +118,7 @@ def test_pictures_wait_in_the_hot_folder_while_there_is_no_room(
         rig.deliver(GOOD)
         rig.settle()
         fill_most(disk)
-        wait_until(lambda: not rig.is_online(), 10)
+        wait_until(lambda: not rig.is_online(), 60)
         time.sleep(ASK_EVERY_S)  # capture may have asked just before
         name = rig.deliver(BROKEN)
         time.sleep(ASK_EVERY_S)
@@ -139,7 +139,7 @@ def test_a_disk_that_turns_read_only_is_seen_and_loses_nothing(
         os.sync()
         turned_s = time.monotonic()
         disk.remount("abort")
-        wait_until(lambda: not rig.is_online(), 10)
+        wait_until(lambda: not rig.is_online(), 60)
         off_s = time.monotonic() - turned_s
         for name in list(rig.services):
             rig.kill(name)
@@ -149,5 +149,5 @@ def test_a_disk_that_turns_read_only_is_seen_and_loses_nothing(
         for kind in KINDS:
             rig.deliver(kind)
         rig.check()
-    assert off_s <= OFF_S
+    check_time(off_s, OFF_S)
     record("disk turns read-only", 1, f"PLC offline <= {OFF_S:g} s, 0 lost", off_s=round(off_s, 2), lost=0)

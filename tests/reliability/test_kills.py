@@ -45,7 +45,7 @@ def test_kill_9_at_a_random_moment(victim: str, server: ForkServer, memory: Path
             else:
                 rig.kill(victim)
                 rig.start(victim)
-            wait_until(lambda: len(rig.delivered) - rig.judged() < MOST_WAITING, 60)
+            wait_until(lambda: len(rig.delivered) - rig.judged() < MOST_WAITING, 180)
             if trial % 50 == 49:
                 rig.check()
         rig.check()
@@ -78,7 +78,7 @@ def test_kill_9_at_every_fail_point(server: ForkServer, memory: Path) -> None:
             rig.kill(victim)
             service_point = f"{point}:{hit}:{proof}"
             rig.start(victim, point=service_point)
-            end_s = time.monotonic() + 20
+            end_s = time.monotonic() + 120
             while not proof.exists():
                 assert time.monotonic() < end_s, f"nothing came to {point} {hit} times\n{rig.logs}"
                 if len(rig.delivered) - rig.judged() < MOST_WAITING:

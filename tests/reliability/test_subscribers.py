@@ -22,7 +22,8 @@ from station.outputs.publisher import SNAPSHOT_VERDICTS, PublisherOutput
 from station.records import Verdict
 from station.watch import Watch
 from tests.ports import free_port
-from tests.reliability.results import count, record
+from tests.reliability.results import check_time, count, record
+from tests.reliability.rig import percentile
 from tests.running_station import environment, write_config
 from tests.worker_parts import make_job, make_verdict
 
@@ -125,6 +126,77 @@ def test_a_stalled_subscriber_costs_nothing_and_catches_up(tmp_path: Path) -> No
         growth_mb=round(growth / 1e6, 2),
         published_per_s=round(verdicts / took_s),
         missing=0,
+    )
+
+
+CROWD = """
+import sys, time, zmq
+context = zmq.Context()
+crowd = []
+for _ in range(50):
+    one = context.socket(zmq.SUB)
+    one.subscribe(b"")
+    one.connect(sys.argv[1])
+    crowd.append(one)
+for one in crowd:
+    one.recv()
+print("all here", flush=True)
+readers = crowd[:25]  # the others are stalled
+while True:
+    for one in readers:
+        while one.poll(0):
+            one.recv_multipart()
+    time.sleep(0.001)
+"""
+MOST_SLOWER_US = 1000
+"""A verdict takes 15 ms: 5 % of it, and something for a busy machine."""
+
+
+def published_us(station: Station, verdicts: int) -> list[float]:
+    """Publish verdicts at the pace of a fast line; return how long each kept the worker, sorted."""
+    taken = []
+    for _ in range(verdicts):
+        began_ns = time.perf_counter_ns()
+        station.judge()
+        taken.append((time.perf_counter_ns() - began_ns) / 1e3)
+        time.sleep(0.001)
+    return sorted(taken)
+
+
+@pytest.mark.timeout(600)
+def test_fifty_subscribers_half_of_them_stalled_then_all_dead_do_not_slow_the_worker_down() -> None:
+    verdicts = count(300, 10_000)
+    with context() as made:
+        station = Station(made)
+        alone = published_us(station, verdicts)
+        command = [sys.executable, "-c", CROWD, station.endpoints[0]]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as crowd:
+            stop = threading.Event()
+            assert crowd.stdout
+            listening = crowd.stdout
+
+            def hear() -> None:
+                listening.readline()
+                stop.set()
+
+            hello = threading.Thread(target=hear)
+            hello.start()
+            while not stop.wait(0.005):
+                station.judge()
+            hello.join()
+            crowded = published_us(station, verdicts)
+            crowd.kill()
+        dead = published_us(station, verdicts)
+        station.publisher.close()
+    medians = [percentile(taken, 0.5) for taken in (alone, crowded, dead)]
+    check_time(max(medians) - medians[0], MOST_SLOWER_US)
+    record(
+        "50 subscribers, 25 stalled, then all dead",
+        verdicts,
+        "publishing keeps the worker no longer: <= 5 % of a verdict's 15 ms",
+        alone_p50_us=round(medians[0]),
+        crowd_p50_us=round(medians[1]),
+        dead_p50_us=round(medians[2]),
     )
 
 

@@ -45,7 +45,7 @@ def failing_server() -> Iterator[ForkServer]:
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("fault", list(FAULTS)[: count(2, len(FAULTS))])
 def test_failing_system_calls_lose_nothing(fault: str, failing_server: ForkServer, memory: Path) -> None:
-    pictures = count(20, 300)
+    pictures = count(20, 100, 300)
     chance = random.Random(fault)
     change = ("failing_calls", *FAULTS[fault])
     ends: Counter[str] = Counter()
