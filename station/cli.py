@@ -36,6 +36,9 @@ app = typer.Typer(
 
 calibrate = typer.Typer(no_args_is_help=True, help="Set limits by measurement.", epilog=CALIBRATE_EXAMPLE)
 app.add_typer(calibrate, name="calibrate")
+MODEL_EXAMPLE = "Example: station model promote models/NAME/manifest.json"
+releases = typer.Typer(no_args_is_help=True, help="Change the model that judges, or go back.", epilog=MODEL_EXAMPLE)
+app.add_typer(releases, name="model")
 
 Config = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The station's configuration.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -343,6 +346,61 @@ def thresholds(
     if write:
         apply(settings.recipe, found.limits)
     typer.echo(f"Certificate: {certificate}", err=True)
+
+
+@releases.command("list", epilog="Example: station model list --json")
+def list_releases(config: Config = CONFIG, as_json: AsJson = False) -> None:
+    """Show the releases beside the active one and whether each was found better."""
+    from station.json_text import as_text
+    from station.model_releases import releases as found_beside
+
+    for release in found_beside(_settings(config)):
+        words = release.problem or f"{release.name} {release.sha256[:12]}: {release.gate}"
+        mark = "active" if release.is_active else "      "
+        typer.echo(as_text(release) if as_json else f"{mark}  {release.manifest}  {words}")
+
+
+@releases.command("compare", epilog="Example: station model compare models/NAME/manifest.json SET")
+def compare_releases(
+    manifest: Annotated[Path, typer.Argument(help="manifest.json of the new release.")],
+    folder: Annotated[Path, typer.Argument(metavar="SET", help="A labelled set, not used in training.")],
+    config: Config = CONFIG,
+    out: Annotated[Path, typer.Option(help="Where the evaluation of both goes.")] = Path("comparison"),
+) -> None:
+    """Measure a new release against the active one; exit code 1 if it is not better.
+
+    Only one that is better can be promoted.
+    """
+    from calibration.gate import compare
+
+    _quiet()
+    gate = compare(_settings(config), manifest, folder, out)
+    for reason in gate.reasons:
+        typer.echo(reason)
+    typer.echo("better" if gate.is_better else "not better: it cannot be promoted")
+    if not gate.is_better:
+        raise typer.Exit(FAILED)
+
+
+@releases.command("promote", epilog=MODEL_EXAMPLE)
+def promote_release(
+    manifest: Annotated[Path, typer.Argument(help="manifest.json of a release that was found better.")],
+    config: Config = CONFIG,
+) -> None:
+    """Make a release the active one: config.yaml names it, models.jsonl says so; then restart the worker."""
+    from station.model_releases import promote
+
+    change = promote(_settings(config), manifest)
+    typer.echo(f"Active from the worker's next start: {change.manifest}; before: {change.before}")
+
+
+@releases.command("rollback", epilog="Example: station model rollback")
+def roll_back(config: Config = CONFIG) -> None:
+    """Go back to the release that was active before the last change; then restart the worker."""
+    from station.model_releases import rollback
+
+    change = rollback(_settings(config))
+    typer.echo(f"Active from the worker's next start: {change.manifest}; before: {change.before}")
 
 
 @app.command(epilog="Example: station status --json")

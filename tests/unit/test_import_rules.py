@@ -23,7 +23,7 @@ PURE = set(
 SERVICES = {"capture.service", "worker.service", "opcua.service"}
 TOP = set(
     "__main__ cli wiring processes check check_opcua check_places demo demo_station inspect_pictures status trace"
-    " tables plc_simulator plc_sim plc_sim_view fsck make_keys opcua_access".split()
+    " tables plc_simulator plc_sim plc_sim_view fsck make_keys opcua_access model_releases".split()
 )
 
 HOMES = {

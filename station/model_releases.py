@@ -1,0 +1,187 @@
+"""`station model list | promote | rollback`: which release judges, changed in one step and written down.
+
+The active release is the one that config.yaml names; promoting changes that one line, by renaming a finished file over
+the old one, so that it is the old or the new one at every moment. Each change is first added to `models.jsonl` beside
+config.yaml, with the hashes of both releases. A release is promoted only if gate.json beside its manifest says that it
+was measured against the active one and is better (calibration/gate.py). The worker loads it at its next start.
+"""
+
+import getpass
+import json
+import os
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from station.errors import ConfigurationError
+from station.manifest import load_manifest, verify
+from station.records import Record
+from station.settings import Settings
+
+JOURNAL_NAME, GATE_NAME = "models.jsonl", "gate.json"
+_MODEL_LINE = re.compile(r"^model:[^\n]*$", re.MULTILINE)
+
+
+class Gate(Record):
+    """What a comparison of a new release with the active one came to."""
+
+    candidate_sha256: str
+    """Of its manifest.json."""
+    active_sha256: str
+    recipe: str
+    labelled_set: str
+    labels_sha256: str
+    """Of the set's labels.csv."""
+    is_better: bool
+    reasons: tuple[str, ...]
+    created_utc: str
+
+
+class Release(Record):
+    """One release that could judge."""
+
+    manifest: str
+    name: str
+    sha256: str
+    is_active: bool
+    gate: str
+    """better, not better, not compared, or of another active release."""
+    problem: str
+
+
+class Change(Record):
+    """One line of the journal."""
+
+    at_utc: str
+    action: Literal["promote", "rollback"]
+    by: str
+    manifest: str
+    """Of the release that is active from now on."""
+    sha256: str
+    before: str
+    before_sha256: str
+
+
+def releases(settings: Settings) -> list[Release]:
+    """Return every release beside the active one: all manifests in sister folders of its folder."""
+    active = settings.model
+    paths = sorted({active, *active.parent.parent.glob("*/manifest*.json")})
+    return [_release(path, active) for path in paths]
+
+
+def _release(path: Path, active: Path) -> Release:
+    try:
+        manifest = load_manifest(path)
+    except ConfigurationError as error:
+        return Release(str(path), "", "", path == active, "", error.problems[0])
+    gate = read_gate(path)
+    word = "not compared"
+    if gate is not None and gate.candidate_sha256 == manifest.ref.sha256:
+        of_active = gate.active_sha256 == load_manifest(active).ref.sha256
+        word = ("better" if gate.is_better else "not better") if of_active else "of another active release"
+    return Release(str(path), manifest.ref.name, manifest.ref.sha256, path == active, word, "")
+
+
+def promote(settings: Settings, manifest_path: Path) -> Change:
+    """Make this release the active one. Raises ConfigurationError if it is damaged or was not found better."""
+    manifest_path = manifest_path.absolute()
+    gate, active = read_gate(manifest_path), load_manifest(settings.model)
+    candidate = load_manifest(manifest_path)
+    hint = f"Measure it first: station model compare {manifest_path} SET."
+    if gate is None or gate.candidate_sha256 != candidate.ref.sha256:
+        raise ConfigurationError([f"{manifest_path}: was not compared with the active release."], hint)
+    if gate.active_sha256 != active.ref.sha256:
+        raise ConfigurationError([f"{manifest_path}: was compared with another release than the active one."], hint)
+    if not gate.is_better:
+        raise ConfigurationError([f"{manifest_path}: {reason}" for reason in gate.reasons], "It is not released.")
+    return _change(settings, "promote", manifest_path)
+
+
+def rollback(settings: Settings) -> Change:
+    """Make the release active that was so before the last change. Raises ConfigurationError when there is none."""
+    now = load_manifest(settings.model).ref.sha256
+    before = next((line for line in reversed(changes(settings)) if line.sha256 == now), None)
+    if before is None:
+        raise ConfigurationError([f"{_journal(settings)}: no change led to the active release."],
+                                 "Name the release in config.yaml yourself.")  # fmt: skip
+    path = Path(before.before)
+    if load_manifest(path).ref.sha256 != before.before_sha256:
+        raise ConfigurationError([f"{path}: is no longer the release that was active before."], "Name one yourself.")
+    return _change(settings, "rollback", path)
+
+
+def changes(settings: Settings) -> list[Change]:
+    """Return the journal's lines, oldest first; a line that was cut off by a power cut is left out."""
+    try:
+        lines = _journal(settings).read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            found.append(msgspec.json.decode(line, type=Change))
+        except msgspec.MsgspecError:
+            continue
+    return found
+
+
+def read_gate(manifest_path: Path) -> Gate | None:
+    """Return what the comparison of a release came to, None if there was none."""
+    try:
+        return msgspec.json.decode(manifest_path.with_name(GATE_NAME).read_bytes(), type=Gate)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def write_gate(manifest_path: Path, gate: Gate) -> None:
+    """Write it beside the manifest. Raises OSError."""
+    text = json.dumps(msgspec.to_builtins(gate), indent=1, ensure_ascii=False) + "\n"
+    _write(manifest_path.with_name(GATE_NAME), text)
+
+
+def _change(settings: Settings, action: Literal["promote", "rollback"], path: Path) -> Change:
+    verify(load_manifest(path))
+    config = settings.config_path
+    text = config.read_text(encoding="utf-8")
+    named = path.relative_to(config.parent) if path.is_relative_to(config.parent) else path
+    line = f"model: {json.dumps(str(named), ensure_ascii=False)}"
+    if len(_MODEL_LINE.findall(text)) != 1:
+        raise ConfigurationError([f"{config}: model is not on one line."], f"Write there yourself: {line}")
+    change = Change(
+        at_utc=datetime.now(UTC).isoformat(timespec="seconds"), action=action, by=getpass.getuser(),
+        manifest=str(path), sha256=load_manifest(path).ref.sha256,
+        before=str(settings.model), before_sha256=load_manifest(settings.model).ref.sha256,
+    )  # fmt: skip
+    try:
+        # First the journal: a change that was not made after all does no harm there, one that nobody wrote down would.
+        with _journal(settings).open("ab") as journal:
+            # A line of its own, also after one that a power cut left unfinished.
+            journal.write(b"\n" + msgspec.json.encode(change) + b"\n")
+            journal.flush()
+            os.fsync(journal.fileno())
+        _write(config, _MODEL_LINE.sub(lambda _: line, text))
+    except OSError as error:
+        raise ConfigurationError([f"{config}: cannot be written: {error.strerror}."], "Look at its folder.") from error
+    return change
+
+
+def _journal(settings: Settings) -> Path:
+    return settings.config_path.with_name(JOURNAL_NAME)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all, also after a power cut. Raises OSError."""
+    hidden = path.with_name(f".{path.name}.new")
+    with hidden.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    hidden.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,96 @@
+"""Which model judges changes only for one that was found better, in one step, written down, and can be taken back."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from station.errors import ConfigurationError
+from station.manifest import load_manifest
+from station.model_releases import Gate, changes, promote, releases, rollback, write_gate
+from station.settings_file import load_settings
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Return config.yaml of a station with two releases: `old` is active, `new` is another one."""
+    for name in ("old", "new"):
+        folder = tmp_path / "models" / name
+        folder.mkdir(parents=True)
+        data = json.loads((ROOT / "models/pins-tiny/manifest.json").read_text())
+        (folder / "manifest.json").write_text(json.dumps(data | {"name": name}))
+        for file in ("text-F16.gguf", "mmproj-F16.gguf"):
+            shutil.copyfile(ROOT / "models/pins-tiny" / file, folder / file)
+    recipe = ROOT / "calibration/recipes/pins-27/recipe.yaml"
+    path = tmp_path / "config.yaml"
+    path.write_text(f"station:\n  name: test\nrecipe: {recipe}\n# kept\nmodel: models/old/manifest.json\n")
+    return path
+
+
+def manifest(config: Path, name: str) -> Path:
+    return config.parent / "models" / name / "manifest.json"
+
+
+def compared(config: Path, *, is_better: bool, active: str = "old") -> None:
+    sha256 = [load_manifest(manifest(config, name)).ref.sha256 for name in ("new", active)]
+    reasons = () if is_better else ("escapes: 1 of 9, the active release 0",)
+    gate = Gate(sha256[0], sha256[1], "pins-27", "set", "0" * 64, is_better, reasons, "2026-01-01T00:00:00+00:00")
+    write_gate(manifest(config, "new"), gate)
+
+
+def active_name(config: Path) -> str:
+    return load_settings(config).model.parent.name
+
+
+def test_a_release_that_was_not_compared_or_is_not_better_is_refused(config: Path) -> None:
+    with pytest.raises(ConfigurationError, match="was not compared"):
+        promote(load_settings(config), manifest(config, "new"))
+    compared(config, is_better=False)
+    with pytest.raises(ConfigurationError, match="escapes: 1 of 9"):
+        promote(load_settings(config), manifest(config, "new"))
+    compared(config, is_better=True, active="new")
+    with pytest.raises(ConfigurationError, match="another release"):
+        promote(load_settings(config), manifest(config, "new"))
+    assert active_name(config) == "old"
+    assert changes(load_settings(config)) == []
+
+
+def test_a_better_release_is_promoted_and_taken_back(config: Path) -> None:
+    compared(config, is_better=True)
+    promote(load_settings(config), manifest(config, "new"))
+    assert active_name(config) == "new"
+    assert "# kept\n" in config.read_text()
+    assert [release.is_active for release in releases(load_settings(config))] == [True, False]
+    rollback(load_settings(config))
+    assert active_name(config) == "old"
+    lines = changes(load_settings(config))
+    assert [line.action for line in lines] == ["promote", "rollback"]
+    assert lines[0].sha256 == lines[1].before_sha256 == load_manifest(manifest(config, "new")).ref.sha256
+
+
+def test_a_damaged_release_is_not_promoted(config: Path) -> None:
+    compared(config, is_better=True)
+    file = manifest(config, "new").with_name("text-F16.gguf")
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(ConfigurationError, match="not the exported file"):
+        promote(load_settings(config), manifest(config, "new"))
+    assert active_name(config) == "old"
+
+
+def test_without_a_change_there_is_nothing_to_go_back_to(config: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no change led"):
+        rollback(load_settings(config))
+
+
+def test_a_journal_that_was_cut_off_is_read_as_far_as_it_goes(config: Path) -> None:
+    compared(config, is_better=True)
+    promote(load_settings(config), manifest(config, "new"))
+    with (config.parent / "models.jsonl").open("ab") as journal:
+        journal.write(b'{"at_utc":"20')
+    assert len(changes(load_settings(config))) == 1
+    rollback(load_settings(config))
+    assert active_name(config) == "old"
+    assert [line.action for line in changes(load_settings(config))] == ["promote", "rollback"]

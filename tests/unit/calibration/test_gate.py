@@ -1,0 +1,51 @@
+"""A new release is better only when it is right more often and makes no kind of error more often."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from calibration.evaluation import ModelReport, model_report
+from calibration.gate import shortcomings
+from calibration.seen import Seen, seen_of
+from station.labels import Label
+from station.records import Evaluation
+from tests.verdicts import IMAGE, make_region, make_verdict
+
+OK, NOT_OK, NOT_DECIDABLE = Evaluation.OK, Evaluation.NOT_OK, Evaluation.NOT_DECIDABLE
+TRUTH = (OK, OK, NOT_OK, NOT_OK)
+
+
+def report(*said: Evaluation, simulated: bool = False) -> ModelReport:
+    seen: Sequence[Seen] = [
+        seen_of(
+            [Label(f"{number}.png", truth, f"P{number}")],
+            make_verdict(
+                evaluation=word,
+                image=msgspec.structs.replace(IMAGE, name=f"{number}.png"),
+                regions=(make_region(ng=("A1",) if word is NOT_OK else ()),),
+                is_simulated=simulated,
+            ),
+            None,
+        )
+        for number, (truth, word) in enumerate(zip(TRUTH, said, strict=True))
+    ]
+    return model_report(seen)
+
+
+def test_right_more_often_is_better() -> None:
+    assert shortcomings(report(OK, NOT_OK, NOT_OK, OK), report(OK, OK, NOT_OK, NOT_OK)) == ()
+
+
+def test_the_same_release_is_not_better_than_itself() -> None:
+    same = report(OK, OK, NOT_OK, NOT_OK)
+    assert shortcomings(same, same) == ("judgement right: 4 of 4, the active release 4: not better",)
+
+
+def test_one_escape_more_is_not_made_good_by_being_right_more_often() -> None:
+    found = shortcomings(report(NOT_OK, NOT_OK, NOT_OK, NOT_DECIDABLE), report(OK, OK, NOT_OK, OK))
+    assert found == ("escapes: 1 of 2, the active release 0",)
+
+
+def test_what_was_simulated_is_never_released() -> None:
+    found = shortcomings(report(NOT_OK, OK, OK, OK), report(OK, OK, NOT_OK, NOT_OK, simulated=True))
+    assert found == ("simulated: no model judged",)
