@@ -1,6 +1,6 @@
 # Two commands to know: `make demo` shows the station at work, `make test` proves it.
 # The first of them sets up .venv; llama.cpp is compiled then, which takes about three minutes on two cores.
-# For a GPU: CMAKE_ARGS=-DGGML_CUDA=on make setup
+# For an NVIDIA GPU: make setup-cuda
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,7 +8,7 @@ READY := .venv/.ready
 
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc)
 
-.PHONY: help demo test reliability test-export run check format setup bench measure measure-real measure-products measure-targets plc-acceptance
+.PHONY: help setup-cuda demo test reliability test-export run check format setup bench measure measure-real measure-products measure-targets plc-acceptance
 
 help:
 	@echo "make demo    watch the station judge the shipped pictures; no camera, GPU or PLC needed"
@@ -25,6 +25,7 @@ help:
 	@echo "make measure-targets    goal, measured and proof size of the accuracy targets T1 to T11; about an hour"
 	@echo "make measure-real  accuracy on real pictures in ../shared/data (or REAL_PICTURES); skipped without them"
 	@echo "make setup   make .venv and install everything into it"
+	@echo "make setup-cuda  the same with llama.cpp built for this machine's NVIDIA GPU; needs the CUDA toolkit (nvcc)"
 
 demo: setup
 	$(BIN)/station demo
@@ -88,6 +89,15 @@ measure-real: setup
 format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# --no-cache-dir: else pip may take a build without CUDA from its cache. CUDA_ARCH=90 names another GPU than this machine's.
+CUDA_ARCH ?= native
+setup-cuda: setup
+	@command -v nvcc >/dev/null || { echo "The CUDA toolkit is missing: nvcc is not on the PATH (often /usr/local/cuda/bin)."; exit 1; }
+	CMAKE_ARGS="-DGGML_CUDA=on -DCMAKE_CUDA_ARCHITECTURES=$(CUDA_ARCH)" $(BIN)/python -m pip install \
+		--disable-pip-version-check --force-reinstall --no-deps --no-cache-dir --no-binary llama-cpp-python \
+		"$$($(BIN)/python -m pip freeze | grep '^llama_cpp_python==\|^llama-cpp-python==')"
+	$(BIN)/station check || true
 
 setup: $(READY)
 

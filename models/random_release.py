@@ -1,6 +1,6 @@
 """Writes a release at the sizes of Pixtral-12B with random weights: speed and memory do not depend on what was learned.
 
-    python models/random_release.py --out DIR [--quant F16,Q8_0,Q4_0,Q4_K_M] [--tokenizer tokenizer.json]
+    python models/random_release.py --out DIR [--quant F16,BF16,Q8_0,Q4_0,Q4_K_M] [--tokenizer tokenizer.json]
 
 For `station bench` on a GPU, where the real weights are not at hand. The words are those of `--tokenizer` (Hugging
 Face's form), else those of pins-tiny, filled up to Pixtral's 131,072. Rows repeat every 256, so that writing is quick.
@@ -24,7 +24,7 @@ from station.manifest import pair_of, sha256_of
 Kind = gguf.GGMLQuantizationType
 _TOKENIZER = Path(__file__).parent / "pins-tiny/base/tokenizer.json"
 _PERIOD = 256
-_FILE_TYPES = {"F16": 1, "Q8_0": 7, "Q4_0": 2, "Q4_K_M": 15}
+_FILE_TYPES = {"F16": 1, "BF16": 32, "Q8_0": 7, "Q4_0": 2, "Q4_K_M": 15}
 _TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}[INST]{% for part in message['content'] %}"
     "{{ part['text'] if part['type'] == 'text' else part['image_url']['url'] }}{% endfor %}[/INST]{% endfor %}"
@@ -52,6 +52,9 @@ def rows_of(kind: Kind, columns: int, rng: np.random.Generator) -> npt.NDArray[n
     """Return 256 rows of random weights of about 0.02, packed as `kind`: (256, bytes) or (256, columns) of float16."""
     if kind == Kind.F16:
         return (rng.standard_normal((_PERIOD, columns), np.float32) * 0.02).astype(np.float16)
+    if kind == Kind.BF16:  # the upper half of a float32
+        values = (rng.standard_normal((_PERIOD, columns), np.float32) * 0.02).view(np.uint32) >> 16
+        return values.astype(np.uint16).view(np.uint8)
     block_values, block_bytes = gguf.GGML_QUANT_SIZES[kind]
     blocks = rng.integers(0, 256, (_PERIOD, columns // block_values, block_bytes), np.uint8)
     for place, value in _SCALES[kind]:

@@ -4,10 +4,11 @@ In: the path of config.yaml. Out: `Finding`s, in the order in which a person wou
 station too: ports that its own services hold are fine. llama.cpp is asked in a child process, because it may abort.
 """
 
+import json
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -40,10 +41,14 @@ LIBRARIES = (
 LLAMA_TIMEOUT_S = 60
 
 _ASK_LLAMA = """
-import llama_cpp
+import json
 import station.engine.llama
-print(llama_cpp.__version__, int(llama_cpp.llama_supports_gpu_offload()))
+from station.engine.llama_text import devices
+gpus = [(d.name, d.free_bytes) for d in devices() if d.is_gpu]
+print(json.dumps(gpus))
 """
+NVIDIA_DEVICE = Path("/dev/nvidia0")
+"""Is there when the kernel's NVIDIA driver has found a GPU."""
 
 
 def check(config: Path, only_files: bool = False) -> list[Finding]:
@@ -155,16 +160,24 @@ def _engine(settings: Settings) -> Finding:
             found=f"llama.cpp does not load: {' '.join(last)}",
             to_do="Build it again on this machine: rm -r .venv && make setup",
         )
-    version, can_use_gpu = answer.stdout.split()
-    return _gpu(settings.engine.gpu_layers, version, can_use_gpu == "1")
+    gpus = json.loads(answer.stdout.splitlines()[-1])
+    return _gpu(settings.engine.gpu_layers, gpus, has_nvidia=NVIDIA_DEVICE.exists())
 
 
-def _gpu(gpu_layers: int, version: str, can_use_gpu: bool) -> Finding:
-    where = "GPU" if can_use_gpu and gpu_layers else "CPU"
-    found = f"llama-cpp-python {version}, runs on the {where}"
-    if gpu_layers > 0 and not can_use_gpu:
-        to_do = "Build with CMAKE_ARGS=-DGGML_CUDA=on make setup, or set engine.gpu_layers to 0."
-        return Finding(level=Level.FAIL, what="engine", found=f"{found}; this build cannot use a GPU", to_do=to_do)
+def _gpu(gpu_layers: int, gpus: Sequence[tuple[str, int]], *, has_nvidia: bool) -> Finding:
+    """Say where the model runs; `gpus`: those this build of llama.cpp can use, with their free bytes."""
+    found = f"llama-cpp-python {metadata.version('llama-cpp-python')}, runs on the "
+    if gpus and gpu_layers:
+        name, free_bytes = gpus[0]
+        return Finding(level=Level.OK, what="engine", found=f"{found}GPU {name}, {free_bytes / 2**30:.1f} GiB free")
+    found += "CPU"
+    if gpu_layers > 0:
+        to_do = "Build llama.cpp for it with make setup-cuda, or set engine.gpu_layers to 0 or -1."
+        return Finding(level=Level.FAIL, what="engine", found=f"{found}; this build can use no GPU", to_do=to_do)
+    if gpu_layers < 0 and has_nvidia:
+        to_do = "Build llama.cpp for it with make setup-cuda; engine.gpu_layers: 0 says that the CPU is meant."
+        found += ", though there is an NVIDIA GPU: built without CUDA"
+        return Finding(level=Level.WARN, what="engine", found=found, to_do=to_do)
     return Finding(level=Level.OK, what="engine", found=found)
 
 

@@ -53,6 +53,13 @@ class MapFormat(StrEnum):
     ST = "st"
 
 
+class Ask(StrEnum):
+    """How a recipe asks; the values of `RecipeFile.ask`."""
+
+    PINS = "pins"
+    REPORT = "report"
+
+
 class KeyGroup(StrEnum):
     """Who may connect to what; the values of `key_files.Group`."""
 
@@ -221,6 +228,47 @@ def check(
         print_findings(findings)
     if any(finding.level is Level.FAIL for finding in findings):
         raise typer.Exit(FAILED)
+
+
+@app.command(epilog="Example: station bench --regions 1,27 --plot bench.png")
+def bench(
+    config: Config = CONFIG,
+    model: Annotated[
+        list[Path] | None, typer.Option(metavar="MANIFEST", help="Releases to measure; else the configuration's.")
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Measure every release in a folder."),
+    ] = None,
+    regions: Annotated[str, typer.Option(metavar="N,N", help="Regions a part.")] = "1,4,9,27",
+    ask: Annotated[Ask | None, typer.Option(help="How to ask; else as the recipe does.")] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Size of the pictures, px; else the recipe's.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the bars as PNG.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how fast this machine judges, against llama-cpp-python's own handler."""
+    from station import bench as benches
+    from station import bench_picture, bench_table
+    from station.json_text import as_text
+
+    _quiet()
+    settings = _settings(config)
+    manifests = sorted(weights.glob("manifest*.json")) if weights else model or [settings.model]
+    order = benches.Order(
+        manifests=tuple(manifests),
+        ask=ask,
+        size_px=_pair(size, "--size") if size else None,
+        regions=tuple(sorted(_numbers(regions, "--regions"))),
+    )
+    measured = benches.bench(settings, order)
+    if as_json:
+        typer.echo(as_text(measured))
+    else:
+        bench_table.show(measured)
+    if plot:
+        bench_picture.plot(bench_table.bars(measured), bench_table.title(measured), plot)
 
 
 @app.command(epilog="Example: station inspect part-4711.jpg --out inspected")
@@ -572,6 +620,21 @@ def _settings(config: Path) -> "Settings":
     from station.settings_file import load_settings
 
     return load_settings(config)
+
+
+def _numbers(text: str, option: str, separator: str = ",") -> list[int]:
+    """Return whole numbers above 0 from a list as 1,4,9."""
+    parts = text.split(separator)
+    if not all(part.isascii() and part.isdigit() and 0 < int(part) < 100_000 for part in parts):
+        raise typer.BadParameter(f"found {text!r}; expected whole numbers above 0, as 1{separator}4", param_hint=option)
+    return [int(part) for part in parts]
+
+
+def _pair(text: str, option: str) -> tuple[int, int]:
+    numbers = _numbers(text, option, "x")
+    if len(numbers) != 2:
+        raise typer.BadParameter(f"found {text!r}; expected width x height, as 256x256", param_hint=option)
+    return numbers[0], numbers[1]
 
 
 def _stop_on_signal(*more: signal.Signals) -> threading.Event:

@@ -6,16 +6,18 @@ part and scored in one pass; only where the model wants another answer is it ask
 Pictures come with the size they are asked at; one that llama.cpp would resize is refused.
 """
 
-import contextlib
+import math
 import os
 import queue
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+# First: where numpy was loaded before it, a CUDA build of llama.cpp has ended the process (decision 0024).
+from station.engine.llama_text import Context, Seen, Weights, Words, can_use_gpu, start_llama  # isort: skip
+
 from station.engine.base import Answer, Picture, Query, Question
 from station.engine.cursor import Cursor, SlotTokens, scores_of
-from station.engine.llama_text import Context, Seen, Weights, Words, can_use_gpu, start_llama
 from station.engine.llama_vision import Eyes
 from station.errors import EngineError
 from station.manifest import load_manifest, verify
@@ -31,6 +33,10 @@ BATCH_TOKENS_CPU, BATCH_TOKENS_GPU = 1024, 2048
 """Tokens per decode: more gains nothing; 1024 keep a CPU's caches warm."""
 CONTEXT_TOKENS_CPU, CONTEXT_TOKENS_GPU = 1024, 16384
 """Tokens of the crops that are asked at once; on a GPU they share each reading of the weights."""
+APART_TOKENS = 128
+"""On a GPU, crops of so many image tokens are kept apart: attention over all of them would take longer than copies."""
+STORE_TOKENS = 256
+"""llama.cpp makes stores of multiples of this."""
 EYES_GPU = 2
 """Pictures encoded at once: a tower alone leaves most of a large GPU idle."""
 
@@ -56,7 +62,7 @@ class LlamaEngine:
         self.eyes = [self._open_eyes() for _ in range(EYES_GPU if self.gpu else 1)]
         self.pool = ThreadPoolExecutor(len(self.eyes))
         self.batch_tokens = BATCH_TOKENS_GPU if self.gpu else BATCH_TOKENS_CPU
-        self.context: Context | None = None
+        self._opened: Context | None = None
 
     def _open_eyes(self) -> Eyes:
         return Eyes(
@@ -83,11 +89,8 @@ class LlamaEngine:
         self.form = [self._slot_tokens(question, k) for k in range(len(question.slots))]
         answer = sum(len(part.before) + max(map(len, part.choices)) for part in self.form)
         picture = len(self.frame.before) + self.frame.tokens + len(self.frame.after)
-        goldens = question.images - 1
         self._refuse_long(len(self.instruction) + question.images * picture + len(self.after) + answer)
-        self._open_context(
-            shared=len(self.instruction) + goldens * question.queries * picture, each=picture + len(self.after) + answer
-        )
+        self._open_context(picture=picture, each=picture + len(self.after) + answer)
 
     def ask(self, queries: tuple[Query, ...]) -> tuple[Answer, ...]:
         """Answer every query, in order. Raises EngineError."""
@@ -99,18 +102,18 @@ class LlamaEngine:
     def close(self) -> None:
         """Free the model."""
         self.pool.shutdown()
-        if self.context is not None:
-            self.context.close()
-            self.context = None
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
         for eyes in self.eyes:
             eyes.close()
         self.weights.close()
 
     def _ask_group(self, queries: Sequence[Query]) -> list[Answer]:
         for sequence, query in enumerate(queries):
-            self._context.share(self._begun(query.pictures[:-1]), sequence)
+            self.context.share(self._begun(query.pictures[:-1]), sequence)
         position = self.begun_length
-        self._look([query.pictures[-1] for query in queries], range(len(queries)), position)
+        self.look(self.see([query.pictures[-1] for query in queries]), range(len(queries)), position)
         cursors = [Cursor(self.form, query.expected) for query in queries]
         self._walk(cursors, position + len(self.frame.before) + self.frame.length)
         return [
@@ -124,29 +127,30 @@ class LlamaEngine:
             if len(self.begun) > self.question.queries:  # () is one of them
                 raise EngineError(f"More than {self.question.queries} golden pictures were asked with.")
             sequence = self.group + len(self.begun)
-            self._context.share(self.group, sequence)
+            self.context.share(self.group, sequence)
             position = len(self.instruction)
             for golden in goldens:
-                self._look([golden], [sequence], position)
+                self.look(self.see([golden]), [sequence], position)
                 position += len(self.frame.before) + self.frame.length
-                self._context.read([Words(sequence, position, self.frame.after)])
+                self.context.read([Words(sequence, position, self.frame.after)])
                 position += len(self.frame.after)
             self.begun[goldens] = sequence
         return self.begun[goldens]
 
-    def _look(self, pictures: Sequence[Picture], sequences: Sequence[int], position: int) -> None:
-        """Put one picture into each sequence; while some are read, the next are being encoded."""
+    def look(self, seen: Iterator[Seen], sequences: Sequence[int], position: int) -> None:
+        """Put one picture into each sequence at `position`; while some are read, the next are being encoded."""
         if self.frame.before:
-            self._context.read([Words(s, position, self.frame.before) for s in sequences])
+            self.context.read([Words(s, position, self.frame.before) for s in sequences])
             position += len(self.frame.before)
-        seen = self._see(pictures)
-        many = max(1, self.batch_tokens // self.frame.tokens)
-        for start in range(0, len(pictures), many):
-            part = list(sequences[start : start + many])
-            looked = [next(seen) for _ in part]
-            self._context.look(looked, part, position, both_ways=self.frame.sees_both_ways)
+        most = max(1, self.batch_tokens // self.frame.tokens)
+        many = min(most, math.ceil(len(sequences) / len(self.eyes) / 2)) if len(self.eyes) > 1 else most
+        for first in range(0, len(sequences), many):
+            part = sequences[first : first + many]
+            pictures = [next(seen) for _ in part]
+            self.context.look(pictures, part, position, both_ways=self.frame.sees_both_ways)
 
-    def _see(self, pictures: Sequence[Picture]) -> Iterator[Seen]:
+    def see(self, pictures: Sequence[Picture]) -> Iterator[Seen]:
+        """Yield the pictures' embeddings, in order; several are encoded at once on a GPU."""
         if len(self.eyes) == 1:  # on a CPU a second thread would only take the core that is left to the rest
             return map(self.eyes[0].see, pictures)
         free: queue.SimpleQueue[Eyes] = queue.SimpleQueue()
@@ -154,10 +158,11 @@ class LlamaEngine:
             free.put(eyes)
 
         def see(picture: Picture) -> Seen:
-            with contextlib.ExitStack() as stack:
-                eyes = free.get()
-                stack.callback(free.put, eyes)
+            eyes = free.get()
+            try:
                 return eyes.see(picture)
+            finally:
+                free.put(eyes)
 
         return self.pool.map(see, pictures)
 
@@ -170,19 +175,20 @@ class LlamaEngine:
                 Words(s, positions[s], (*lead, *cursors[s].tokens), [len(lead) + place for place in cursors[s].wanted])
                 for s in open_
             ]
-            logits = iter(self._context.read(rows))
+            logits = iter(self.context.read(rows))
             for s, row in zip(open_, rows, strict=True):
                 kept = len(lead) + cursors[s].take([scores_of(next(logits)) for _ in row.wanted])
                 positions[s] += kept
                 if kept < len(row.tokens):
-                    self._context.forget(s, positions[s])
+                    self.context.forget(s, positions[s])
             lead = ()
 
     @property
-    def _context(self) -> Context:
-        if self.context is None:
+    def context(self) -> Context:
+        """Return what is being read. Raises EngineError before `prepare`."""
+        if self._opened is None:
             raise EngineError("The engine was asked before it was prepared.")
-        return self.context
+        return self._opened
 
     def _slot_tokens(self, question: Question, index: int) -> SlotTokens:
         """Tokenize a slot; the fixed text must keep its tokens whatever answer follows."""
@@ -215,19 +221,23 @@ class LlamaEngine:
                 "Make the recipe's pictures smaller.",
             )
 
-    def _open_context(self, shared: int, each: int) -> None:
-        """Make room for as many crops at once as fit. Raises EngineError when not even one does."""
-        if self.context is not None:
-            self.context.close()
-            self.context = None
-        self.group = max(
-            1, min(self.question.queries, (CONTEXT_TOKENS_GPU if self.gpu else CONTEXT_TOKENS_CPU) // each)
-        )
-        sequences = 1 + (self.question.queries if self.question.images > 1 else 0)
-        self.context = Context(
+    def _open_context(self, picture: int, each: int) -> None:
+        """Make room for crops of `each` tokens, golden pictures of `picture` tokens, and read the instruction."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+        question, room = self.question, CONTEXT_TOKENS_GPU if self.gpu else CONTEXT_TOKENS_CPU
+        self.group = max(1, min(question.queries, room // each))
+        goldens = question.images - 1
+        sequences = self.group + 1 + (question.queries if goldens else 0)
+        begun = len(self.instruction) + goldens * picture
+        apart = self.gpu and self.frame.tokens >= APART_TOKENS
+        store = math.ceil((begun + each) / STORE_TOKENS) * STORE_TOKENS
+        self._opened = Context(
             self.weights,
-            tokens=shared + each * self.group,
-            sequences=self.group + sequences,
+            tokens=store * sequences if apart else begun * (sequences - self.group) + each * self.group,
+            sequences=sequences,
+            apart=apart,
             batch_tokens=max(self.batch_tokens, self.frame.tokens),
             logits=self.group * sum(max(map(len, part.choices)) for part in self.form),
             threads=self.threads,
@@ -235,4 +245,4 @@ class LlamaEngine:
         self.context.read([Words(self.group, 0, self.instruction)])
         self.begun: dict[tuple[Picture, ...], int] = {(): self.group}
         golden = len(self.frame.before) + self.frame.length + len(self.frame.after)
-        self.begun_length = len(self.instruction) + (self.question.images - 1) * golden
+        self.begun_length = len(self.instruction) + goldens * golden

@@ -142,17 +142,29 @@ class Words:
 
 
 class Context:
-    """What a language model has read: `sequences` texts side by side, at most `tokens` in all."""
+    """What a language model has read: `sequences` texts side by side, at most `tokens` in all.
+
+    `apart`: each sequence has a store of its own, an equal share of the tokens, and what is shared is copied into it.
+    Attention then passes over its own tokens only. Together, rows of any length fit into one batch.
+    """
 
     def __init__(
-        self, weights: Weights, *, tokens: int, sequences: int, batch_tokens: int, logits: int, threads: int
+        self,
+        weights: Weights,
+        *,
+        tokens: int,
+        sequences: int,
+        apart: bool,
+        batch_tokens: int,
+        logits: int,
+        threads: int,
     ) -> None:
         """Make room; at most `logits` rows of logits are asked for at once. Raises EngineError when memory is short."""
         parameters = llama.llama_context_default_params()
         parameters.n_ctx, parameters.n_seq_max = tokens, sequences
         parameters.n_batch = parameters.n_ubatch = batch_tokens
         parameters.n_outputs_max = min(batch_tokens, max(logits, sequences))
-        parameters.kv_unified = True  # so that what is shared is stored once
+        parameters.kv_unified = not apart
         parameters.n_threads = parameters.n_threads_batch = threads
         self._weights, self._batch_tokens = weights, batch_tokens
         self._pointer = llama.llama_init_from_model(weights.pointer, parameters)
@@ -239,6 +251,10 @@ class Context:
     def _logits(self, place: int) -> Floats:
         pointer = llama.llama_get_logits_ith(self._pointer, place)
         return np.ctypeslib.as_array(pointer, shape=(self._weights.words,))
+
+    def wait(self) -> None:
+        """Return when the GPU has done all that it was given."""
+        llama.llama_synchronize(self._pointer)
 
     def close(self) -> None:
         """Free it."""

@@ -80,7 +80,7 @@ class Eyes:
         if self._row_break is not None:
             columns = picture.width_px // self._patch_px
             embeddings[columns :: columns + 1] = self._row_break
-        if not np.isfinite(embeddings).all():
+        if not np.isfinite(embeddings.sum()):  # a single one makes the sum so, in half the time of looking at each
             raise EngineError(
                 "The model's eyes answered with numbers that are not finite.",
                 "Check the model file (station check), its quantization and the GPU's memory.",

@@ -23,16 +23,17 @@ PURE = set(
 SERVICES = {"capture.service", "worker.service", "opcua.service"}
 TOP = set(
     "__main__ cli wiring processes check check_opcua check_places demo demo_station inspect_pictures status trace"
-    " tables plc_simulator plc_sim plc_sim_view fsck make_keys opcua_access model_releases".split()
+    " tables plc_simulator plc_sim plc_sim_view fsck make_keys opcua_access model_releases"
+    " bench bench_picture bench_side bench_table".split()
 )
 
 HOMES = {
-    "PIL": {"composite", "outputs.annotation"},
+    "PIL": {"bench_picture", "composite", "engine.stock", "outputs.annotation"},
     "asyncua": {"opcua"},
     "cryptography": {"opcua.credentials"},
     "cv2": {"capture"},
     "gguf": {"engine.llama_vision"},
-    "llama_cpp": {"engine.llama_text", "engine.llama_vision"},
+    "llama_cpp": {"engine.llama_text", "engine.llama_vision", "engine.stock"},
     "pymodbus": {
         "outputs.modbus_server",
         "outputs.modbus_guard",
@@ -40,7 +41,7 @@ HOMES = {
         "plc_client",
         "plc_simulator",
     },
-    "rich": {"demo", "tables", "plc_sim", "plc_sim_view"},
+    "rich": {"bench_table", "demo", "tables", "plc_sim", "plc_sim_view"},
     "simplejpeg": {"capture.gate"},
     "sdnotify": {"supervisor_notify"},
     "sqlite3": {"worker.journal", "worker.journal_schema", "journal_reader"},

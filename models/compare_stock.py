@@ -1,0 +1,128 @@
+"""How often the station's engine and llama-cpp-python's own handler give the same answer: same model, same pictures.
+
+    python models/compare_stock.py --parts 40 [--ask "report 1"] [--manifest FILE]
+
+Drawn parts of the shipped product, cut by the station's own path. The stock handler decodes greedily under the answer
+form as a grammar; its probabilities are read from its logits. Prints one line of JSON.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+
+from station.engine.llama import LlamaEngine  # isort: skip  (llama.cpp before numpy)
+
+import draw_frames
+import measure
+import numpy as np
+
+from station.capture.crop import golden_crops
+from station.capture.gate import CaptureLimits
+from station.capture.prepare import Preparer, prepare_job
+from station.engine.base import Answer, Query, Question
+from station.engine.cursor import scores_of
+from station.engine.stock import StockHandler, grammar_of
+from station.inspection import Inspection
+from station.recipe_file import load_recipe
+from station.records import Job
+
+ROOT = Path(__file__).parents[1]
+
+
+def stock_answer(stock: StockHandler, question: Question, query: Query) -> tuple[str, float]:
+    """Return the stock handler's text and its p(defect) among passed and defective, 0..1."""
+    text = stock.ask(question.instruction, query.pictures[-1], 256, grammar_of(question.slots))
+    place = next(k for k, slot in enumerate(question.slots) if "judgement" in slot.before)
+    slot = question.slots[place]
+    before = text[: text.index(slot.before) + len(slot.before)]
+    llama = stock.llama
+    said = [int(token) for token in llama.input_ids[: llama.n_tokens]]
+    row = _row_before(llama, said, text, before)
+    scores = scores_of(np.asarray(llama.scores[row], np.float32))
+    first = [llama.tokenize((slot.before + choice).encode(), add_bos=False, special=True) for choice in slot.choices]
+    fixed = len(llama.tokenize(slot.before.encode(), add_bos=False, special=True))
+    passed, defective, undecidable = (scores.share(tokens[fixed]) for tokens in first)
+    bad = defective + undecidable
+    return text, bad / (bad + passed)
+
+
+def _row_before(llama: object, said: list[int], text: str, before: str) -> int:
+    """Return the row of logits that chose the token behind `before`: the answer is at the end of `said`."""
+    for start in range(len(said) - 1, -1, -1):
+        if llama.detokenize(said[start:]).decode(errors="replace").startswith(text):
+            break
+    for end in range(start + 1, len(said) + 1):
+        if llama.detokenize(said[start:end]).decode(errors="replace") == before:
+            return end - 1
+    raise ValueError(f"the answer {text!r} is not cut into tokens at {before!r}")
+
+
+def p_defect(answer: Answer) -> float:
+    """Return the engine's p(defect) among passed and defective, 0..1."""
+    place = 0 if len(answer.choices) == 2 else 1
+    passed, defective, undecidable = answer.choices[place].probabilities
+    return (defective + undecidable) / (passed + defective + undecidable)
+
+
+def compare(engine: LlamaEngine, stock: StockHandler, question: Question, parts: list[tuple[Query, ...]]) -> dict:
+    """Return counts of pictures, same texts and same judgements, and the differences of p(defect)."""
+    engine.prepare(question)
+    same = judged = 0
+    differences, texts = [], []
+    for queries in parts:
+        for query, ours in zip(queries, engine.ask(queries), strict=True):
+            text, p = stock_answer(stock, question, query)
+            same += text == ours.text
+            place = 0 if len(ours.choices) == 2 else 1
+            judged += f"judgement->{ours.choices[place].chosen}" in text
+            differences.append(abs(p - p_defect(ours)))
+            if text != ours.text:
+                texts.append((query.query_id, ours.text, text))
+    return {
+        "pictures": len(differences),
+        "same text": same,
+        "same judgement": judged,
+        "largest |dp|": float(np.max(differences)),
+        "share of |dp| < 0.01": float(np.mean(np.array(differences) < 0.01)),
+        "different": texts[:5],
+    }
+
+
+def drawn_queries(ask: str, count: int) -> tuple[Question, list[tuple[Query, ...]]]:
+    """Return the question and the queries of `count` drawn parts; `ask`: pins or report 1."""
+    recipe = load_recipe(ROOT / "calibration/recipes/pins-27/recipe.yaml")
+    inspection = Inspection(measure.asking(recipe, ask), golden_crops(recipe))
+    preparer = Preparer(recipe, CaptureLimits(2**26, 10**8))
+    jobs = [_draw_job(number, preparer) for number in range(count)]
+    return inspection.question, [inspection.queries(job) for job in jobs if job.crops]
+
+
+def _draw_job(number: int, preparer: Preparer) -> Job:
+    rng = np.random.default_rng([78, number])
+    scene, _ = draw_frames.draw_scene(rng, draw_frames.draw_defects(rng, number))
+    frame = draw_frames.draw_frame(rng, scene, draw_frames.draw_pose(rng))
+    with tempfile.NamedTemporaryFile(suffix=".jpg") as file:
+        file.write(draw_frames.encode_jpeg(rng, frame))
+        file.flush()
+        return prepare_job(Path(file.name), "20260101T000000000-00000000", preparer)
+
+
+def main() -> None:
+    """Compare and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", type=int, default=40)
+    parser.add_argument("--ask", choices=("pins", "report 1"), default="pins")
+    parser.add_argument("--manifest", type=Path, default=ROOT / "models/pins-tiny/manifest.json")
+    given = parser.parse_args()
+    question, parts = drawn_queries(given.ask, given.parts)
+    engine = LlamaEngine(given.manifest, threads=1, gpu_layers=0)
+    stock = StockHandler(given.manifest, threads=1, gpu_layers=0, all_logits=True)
+    print(json.dumps(compare(engine, stock, question, parts)))
+
+
+if __name__ == "__main__":
+    main()
