@@ -55,6 +55,7 @@ class WorkerStatus(Record, tag="status"):
     """Every picture is a job now."""
     recipe_sha256: str
     """The one in force."""
+    config_sha256: str
     is_changing: bool
     """A change of the recipe that the server wanted is under way: not ready is no fault then."""
 

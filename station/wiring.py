@@ -218,6 +218,7 @@ def _outputs(
                 triggered=opcua.mode == "triggered",
                 recipe_sha256=recipe.sha256,
                 recipes={each.sha256: number for number, each in numbered.items()},
+                config_sha256=settings.config_sha256,
             )
         )
     if archive.enabled:

@@ -15,6 +15,7 @@ from asyncua import ua
 
 from station import orders, verdict_json
 from station.complaints import Complaints
+from station.errors import OutputError
 from station.opcua import vision
 from station.opcua.events import Events
 from station.opcua.nodes import StationNodes
@@ -54,12 +55,14 @@ class Face:
         line: WorkerLine,
         free_running: bool,
         recipes: Sequence[Identity],
+        config_sha256: str,
     ) -> None:
         """`recipes` are all that are known here; the first is taken to be in force until the worker says."""
         self._nodes = nodes
         self._events = events
         self._structures = structures
         self._line = line
+        self._config_sha256 = config_sha256
         self.recipes = recipes
         self.recipe = recipes[0]
         """The one in force."""
@@ -93,7 +96,7 @@ class Face:
         await self._nodes.show_state(self._vision.state)
 
     async def hear(self, heard: Heard | Verdict) -> None:
-        """Take in what came from the worker."""
+        """Take in what came from the worker. Raises OutputError if it has another configuration."""
         match heard:
             case Verdict():
                 await self._take(lambda now: vision.judged(now, heard))
@@ -176,6 +179,8 @@ class Face:
         return name
 
     async def _status(self, status: orders.WorkerStatus) -> None:
+        if status.config_sha256 != self._config_sha256:
+            raise OutputError("The worker has another config.yaml than this server.", "Restart the OPC UA server.")
         self._epoch = status.epoch
         if status.is_continuous and self._continuous is not None and not self._continuous.done():
             self._continuous.set_result(None)

@@ -165,6 +165,7 @@ class OpcuaService:
             line=self._line,
             free_running=self._section.mode == "free_running",
             recipes=self._recipes,
+            config_sha256=self._settings.config_sha256,
         )
         methods.face = face
         await face.begin()

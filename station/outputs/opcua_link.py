@@ -42,6 +42,7 @@ class OpcuaLink:
         triggered: bool,
         recipe_sha256: str,
         recipes: Mapping[str, int] | None = None,
+        config_sha256: str = "",
     ) -> None:
         """`triggered` False: free running; no job is started and no recipe changed through here.
 
@@ -53,6 +54,7 @@ class OpcuaLink:
         self._triggered = triggered
         self._recipes = dict(recipes or {})
         self._first_sha256 = self._recipe_sha256 = recipe_sha256
+        self._config_sha256 = config_sha256
         self._preparing: int | None = None
         self._socket: zmq.Socket[bytes] | None = None
         self._peer = b""
@@ -232,6 +234,7 @@ class OpcuaLink:
             is_ready=self._is_ready,
             is_continuous=self._is_continuous,
             recipe_sha256=self._recipe_sha256,
+            config_sha256=self._config_sha256,
             is_changing=self._preparing is not None,
         )
 

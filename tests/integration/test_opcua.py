@@ -10,6 +10,8 @@ import os
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -35,7 +37,8 @@ from tests.opcua_clients import (  # noqa: E402
 )
 from tests.opcua_station import wait_listening, write_opcua_config  # noqa: E402
 from tests.pictures import Pose, draw_part, encoded, write_recipe  # noqa: E402
-from tests.running_station import RunningStation, station  # noqa: E402
+from tests.ports import free_port  # noqa: E402
+from tests.running_station import RunningStation, environment, station  # noqa: E402
 from tests.waiting import wait_until  # noqa: E402
 
 MACHINE = "VisionSystem.VisionStateMachine"
@@ -356,6 +359,17 @@ def test_the_death_of_the_server_is_noticed_by_nobody_and_it_comes_back(rig: Rig
     wait_listening(rig.running, starts + 1)
     assert rig.server.pid != dead
     assert talk(rig.port, rig.certificate, lambda client: client.state()) == "Preoperational"
+
+
+def test_a_server_with_another_configuration_than_the_worker_ends(rig: Rig) -> None:
+    other = rig.running.settings.config_path.with_name("other.yaml")
+    config = json.loads(rig.running.settings.config_path.read_text())
+    config["outputs"]["opcua"]["port"] = free_port()
+    other.write_text(json.dumps(config))
+    command = [sys.executable, "-m", "station", "opcua", "--config", str(other)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment())
+    assert ended.returncode == 1
+    assert "another config.yaml" in ended.stderr
 
 
 def test_the_verbs_make_users_and_say_what_is_wrong(rig: Rig) -> None:

@@ -30,6 +30,7 @@ class Line:
             triggered=triggered,
             recipe_sha256=SHA,
             recipes={SHA: 1, OTHER: 2},
+            config_sha256="12" * 32,
         )
         self.link.start()
         self.link.heartbeat(ready=True, last_seq=0)
@@ -121,7 +122,7 @@ def test_a_stale_start_is_dropped_and_counted(line: Line) -> None:
 def test_continuous_running_is_a_level_that_silence_ends(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     status = line.ask(orders.Greeting(is_continuous=True))
     assert status == orders.WorkerStatus(
-        epoch=5, is_ready=True, is_continuous=True, recipe_sha256=SHA, is_changing=False
+        epoch=5, is_ready=True, is_continuous=True, recipe_sha256=SHA, config_sha256="12" * 32, is_changing=False
     )
     line.ask(orders.Greeting(is_continuous=True))
     assert line.taken == [FreeRunning(is_on=True)]
