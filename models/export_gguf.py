@@ -3,8 +3,8 @@
     python models/export_gguf.py --base DIR --adapter DIR --out DIR [--name NAME] [--quant F16,Q8_0,Q4_K_M] [--dry-run]
     python models/export_gguf.py inspect ADAPTER [ADAPTER2] [--base DIR] [--json] [--plot FILE.png]
 
-plan -> check -> merge -> convert -> quantize -> verify -> manifest. Everything happens from the files, in float32, in
-chunks of rows, never through a loaded model; every tensor of the adapter must land on exactly one weight. Both halves
+plan -> check -> merge -> convert -> quantize -> verify -> manifest. Everything happens from the files, in chunks of
+rows, never through a loaded model; every tensor of the adapter must land on exactly one weight. Both halves
 are written, with the `[IMG_BREAK]` row that llama.cpp's own converter loses. Files get their names after all
 were verified, the manifest last. An interrupted export goes on where it was. Without --adapter the base is exported.
 Needs numpy, gguf and llama-cpp-python; no GPU, no network, no torch.
@@ -67,6 +67,10 @@ class Order:
     def first_mmproj(self) -> str:
         """Name of the mmproj as it is first written."""
         return f"mmproj-{_MMPROJ_KINDS[self.mmproj_type].name}.gguf"
+
+    def manifest_of(self, quant: str) -> str:
+        """Return the name of the manifest for this type of the text file."""
+        return "manifest.json" if quant == self.quants[0] else f"manifest-{quant}.json"
 
     @property
     def released(self) -> list[str]:
@@ -224,10 +228,7 @@ def export(order: Order) -> Path:
         folder.inputs, loads,
     )  # fmt: skip
     manifests = {
-        f"manifest-{quant}.json" if number else "manifest.json": describe.manifest(
-            made, f"text-{quant}.gguf", order.mmproj
-        )
-        for number, quant in enumerate(order.quants)
+        order.manifest_of(quant): describe.manifest(made, f"text-{quant}.gguf", order.mmproj) for quant in order.quants
     }
     folder.publish(order.released, manifests)
     return order.out / "manifest.json"
@@ -251,7 +252,7 @@ def print_plan(order: Order) -> None:
         print(f"{kind}: {len(file.entries)} tensors, {file.bytes / 2**30:.2f} GiB")
     trained = {entry.base for file in plan.files.values() for entry in file.entries} & set(plan.changes)
     print(f"changed by the adapter: {len(trained)} weights")
-    print(f"files: {', '.join(order.released)}, manifest.json, SHA256SUMS")
+    print(f"files: {', '.join([*order.released, *map(order.manifest_of, order.quants)])}, SHA256SUMS")
     needed = checks.disk_needed(plan.files, list(order.quants), order.mmproj_type)
     print(f"disk, at most: {needed / 2**30:.2f} GiB in {order.out}")
 

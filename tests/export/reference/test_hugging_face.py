@@ -14,7 +14,7 @@ from tests.export.conftest import ROOT
 from tests.export.tiny_pixtral import RECIPES
 
 VERSIONS = ("4.51.3", "4.57.6", "5.17.0")
-pytestmark = [pytest.mark.export, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.export, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
@@ -25,7 +25,7 @@ def reference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         pytest.skip(f"no {python.relative_to(ROOT)}: make test-export installs it")
     out = tmp_path_factory.mktemp("reference")
     script = Path(__file__).parent / "make_reference.py"
-    done = subprocess.run([python, script, out], capture_output=True, text=True, check=False, timeout=500)
+    done = subprocess.run([python, script, out], capture_output=True, text=True, check=False, timeout=1500)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.split()[-1] == request.param
     settings = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "chat_template": tiny_pixtral.TEMPLATE}

@@ -18,7 +18,7 @@ from tests.export.conftest import ROOT, Bench
 
 PYTHON = ROOT / ".venvs/4.57.6/bin/python"
 PACKAGE = "llama-cpp-python==0.3.36"
-pytestmark = [pytest.mark.export, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.export, pytest.mark.timeout(1800)]
 
 ONLY_THEIRS = {
     "general.type", "general.size_label", "general.quantization_version", "tokenizer.ggml.unknown_token_id",
@@ -35,7 +35,7 @@ def converter(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return Path(given)
     folder = tmp_path_factory.mktemp("sdist")
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", "-d", str(folder)]
-    done = subprocess.run([*command, PACKAGE], capture_output=True, text=True, check=False, timeout=500)
+    done = subprocess.run([*command, PACKAGE], capture_output=True, text=True, check=False, timeout=1500)
     packages = list(folder.glob("llama_cpp_python-*.tar.gz"))
     if not packages:
         pytest.skip(f"the source of {PACKAGE} cannot be had here: {done.stderr[-300:]}")
