@@ -11,6 +11,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
@@ -50,7 +51,7 @@ def stock_answer(stock: StockHandler, question: Question, query: Query) -> tuple
     return text, bad / (bad + passed)
 
 
-def _row_before(llama: object, said: list[int], text: str, before: str) -> int:
+def _row_before(llama: Any, said: list[int], text: str, before: str) -> int:
     """Return the row of logits that chose the token behind `before`: the answer is at the end of `said`."""
     for start in range(len(said) - 1, -1, -1):
         if llama.detokenize(said[start:]).decode(errors="replace").startswith(text):
@@ -68,7 +69,9 @@ def p_defect(answer: Answer) -> float:
     return (defective + undecidable) / (passed + defective + undecidable)
 
 
-def compare(engine: LlamaEngine, stock: StockHandler, question: Question, parts: list[tuple[Query, ...]]) -> dict:
+def compare(
+    engine: LlamaEngine, stock: StockHandler, question: Question, parts: list[tuple[Query, ...]]
+) -> dict[str, object]:
     """Return counts of pictures, same texts and same judgements, and the differences of p(defect)."""
     engine.prepare(question)
     same = judged = 0
