@@ -3,6 +3,8 @@
 In the form that Unsloth writes: its target pattern as one string, vision and language layers, attention and mlp, r 16,
 alpha 16. The golden tiles are cut from the recipe's own golden picture. One CUDA GPU, under 20 minutes. Writes the
 adapter to DIR/adapter, the log and DIR/accuracy.json. Needs the `train` extra.
+
+On site, for a product of your own: `python models/train_lora.py --set DIR --recipe NAME --out DIR`, see train_site.py.
 """
 
 import argparse
@@ -11,6 +13,11 @@ import sys
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+
+if __name__ == "__main__" and {"--set", "--pins"} & set(sys.argv):
+    import train_site  # on a station without PyTorch it still cuts, exports and compares
+
+    sys.exit(train_site.main())
 
 import camera
 import network

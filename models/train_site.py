@@ -1,0 +1,116 @@
+"""Trains a LoRA on site: `python models/train_lora.py --set DIR --recipe NAME --out DIR`.
+
+Labelled set -> pins -> LoRA -> GGUF release -> comparison with the active release. Good pins are also edited into
+defects that the set does not have (site_edits.py). With `--evaluate SET` the release is measured against the active one
+of `--config`; one that is not better gets a gate.json that says so, exit code 1, and cannot be promoted.
+
+A training machine without station and pictures: `--cut-only` here writes DIR/pins.npz, `--pins FILE --train-only` there
+the adapter, `--pins FILE --adapter DIR` here the rest. A CUDA GPU takes minutes; a CPU does for a few dozen pins.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+
+import render
+import site_pins
+
+ROOT = Path(__file__).parent.parent
+
+
+def read_arguments() -> argparse.Namespace:
+    """Return the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--set", type=Path, action="append", help="labelled set to learn from; may be repeated")
+    parser.add_argument("--recipe", action="append", help="its recipe: a name, or a path of recipe.yaml; one a set")
+    parser.add_argument("--out", type=Path, required=True, help="pins.npz, adapter/ and release/ go there")
+    parser.add_argument("--evaluate", type=Path, help="labelled set that is not learned from")
+    parser.add_argument("--config", type=Path, default=ROOT / "config.yaml", help="names recipe and active release")
+    parser.add_argument("--name", default="site", help="of the release")
+    parser.add_argument("--pins", type=Path, help="pins.npz that was cut before")
+    parser.add_argument("--adapter", type=Path, help="adapter that was trained before")
+    parser.add_argument("--cut-only", action="store_true")
+    parser.add_argument("--train-only", action="store_true")
+    parser.add_argument("--base", type=Path, default=Path(__file__).parent / "pins-tiny/base")
+    parser.add_argument("--start", type=Path, help="adapter to go on from; without it a new one")
+    parser.add_argument("--modes", default=",".join(render.MODES[1:]), help="defects that are made by editing")
+    parser.add_argument("--minutes", type=float, default=2.0, help="of training")
+    parser.add_argument("--batch", type=int, default=0, help="0: 512 on a GPU, 48 on a CPU")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--rank", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--device", default="", help="cuda or cpu; cuda where there is one")
+    return parser.parse_args()
+
+
+def cut(arguments: argparse.Namespace) -> site_pins.SitePins:
+    """Return the pins of the sets, and keep them in a file."""
+    if arguments.pins:
+        return site_pins.load(arguments.pins)
+    import site_cut
+
+    sets, recipes = arguments.set or [], [recipe_path(name) for name in arguments.recipe or []]
+    if not sets or len(sets) != len(recipes):
+        raise SystemExit("Give each --set its --recipe.")
+    pins = site_cut.cut(list(zip(recipes, sets, strict=True)))
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    pins.save(arguments.out / "pins.npz")
+    bad, blind = int((pins.mode > 0).sum()), int((pins.mode == site_pins.UNDECIDABLE).sum())
+    print(f"{len(pins.mode)} pins, {bad} defective, {blind} undecidable: {arguments.out / 'pins.npz'}", flush=True)
+    return pins
+
+
+def recipe_path(name: str) -> Path:
+    """Return the recipe's file, given its path or the name of its folder in calibration/recipes."""
+    path = Path(name)
+    return path if path.suffix == ".yaml" else ROOT / "calibration/recipes" / name / "recipe.yaml"
+
+
+def train(arguments: argparse.Namespace, pins: site_pins.SitePins) -> Path:
+    """Return the adapter, trained now if it was not given."""
+    if arguments.adapter:
+        return Path(arguments.adapter)
+    import site_training
+    import torch
+    from train_lora import UNSLOTH_TARGETS
+
+    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    plan = site_training.Plan(
+        base=arguments.base, start=arguments.start, out=arguments.out, targets=UNSLOTH_TARGETS,
+        modes=tuple(render.MODES.index(mode) for mode in arguments.modes.split(",")), seconds=60 * arguments.minutes,
+        batch=arguments.batch or (512 if device == "cuda" else 48), learning_rate=arguments.learning_rate,
+        rank=arguments.rank, seed=arguments.seed, device=device,
+    )  # fmt: skip
+    print(f"{site_training.train(plan, pins)} steps: {arguments.out / 'adapter'}", flush=True)
+    return Path(arguments.out / "adapter")
+
+
+def main() -> None:
+    """Cut, train, export, compare."""
+    arguments = read_arguments()
+    pins = cut(arguments)
+    if arguments.cut_only:
+        return
+    adapter = train(arguments, pins)
+    if arguments.train_only:
+        return
+    release = arguments.out / "release"
+    export = ["--base", arguments.base, "--adapter", adapter, "--out", release, "--name", arguments.name]
+    _run([str(ROOT / "models/export_gguf.py"), *map(str, export)])
+    if arguments.evaluate:
+        compared = arguments.out / "comparison"
+        _run(["-m", "station", "model", "compare", str(release / "manifest.json"), str(arguments.evaluate),
+              "--config", str(arguments.config), "--out", str(compared)])  # fmt: skip
+
+
+def _run(words: list[str]) -> None:
+    done = subprocess.run([sys.executable, *words], check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+
+
+if __name__ == "__main__":
+    main()
