@@ -3,7 +3,7 @@
 Each set is taught from one golden picture, then judged the way of the line: gate, registration, crop, llama.cpp in its
 child, judge. Beside the shipped model: a LoRA trained on site where DIR/models/SET/manifest.json is (make train-real),
 and the plain OpenCV difference with a limit set on the pictures for training. Prints tables for docs/benchmarks.md and
-writes DIR/measured.json. Without the pictures it says so and ends.
+writes DIR/measured-SET.json. Without the pictures it says so and ends.
 """
 
 import argparse
@@ -240,6 +240,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "run/real")
     parser.add_argument("--boards", type=int, default=85, help="how many board pairs are measured")
     parser.add_argument("--only", nargs="*", help="names of sets")
+    parser.add_argument("--model", type=Path, action="append", default=[], help="manifest of a further release")
     parser.add_argument("--prepare", action="store_true", help="only teach and write the labelled sets")
     arguments = parser.parse_args()
     if not real_sets.SOURCE.is_dir():
@@ -251,6 +252,7 @@ def main() -> None:
         if arguments.only and name not in arguments.only:
             continue
         judges = {"shipped": model(ROOT / "models/pins-tiny/manifest.json"), "OpenCV": difference}
+        judges |= {manifest.parent.name: model(manifest.absolute()) for manifest in arguments.model}
         trained = out / "models" / name / "manifest.json"
         if trained.exists():
             judges["site LoRA"] = model(trained)
@@ -266,7 +268,7 @@ def main() -> None:
                 continue
             results[name] = {who: measured(list(judge(one))) for who, judge in judges.items()}
         say(_table(name, results[name]))
-        (out / "measured.json").write_text(json.dumps(results, indent=1) + "\n")
+        (out / f"measured-{name}.json").write_text(json.dumps(results[name], indent=1) + "\n")
 
 
 def say(text: str, file: TextIO = sys.stdout) -> None:
