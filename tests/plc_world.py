@@ -64,6 +64,7 @@ class World:
     is_engine_ready: bool = True
     jobs: int = 0
     last_shot: tuple[int, str] = (0, "")
+    told_ms: int = 0
 
     def __post_init__(self) -> None:
         self.last_words = [0] * 64
@@ -159,6 +160,8 @@ class World:
         self.verdict_of.clear()
         self.control = [0] * 32
         self.is_engine_ready = True
+        for picture in self.pictures:
+            picture.is_told = False
         self.turn()
 
     def start_capture(self) -> None:
@@ -268,6 +271,7 @@ class World:
             self.last_shot = (self.part, f"{self.jobs:064x}")
         captured_ms = self.now_ms + delay_ms
         told_ms = captured_ms + (self.random.randrange(800) if self.random.random() < 0.1 else 0)
+        told_ms = self.told_ms = max(told_ms, self.told_ms)  # capture tells in order
         self.pictures.append(Picture(f"job-{self.jobs}", *self.last_shot, captured_ms, told_ms))
 
     def _check(self, acted: Acted, words: list[int] | None) -> None:

@@ -170,6 +170,9 @@ class WorkerLink:
         self.recipe_sha256 = credit.recipe_sha256 or self.recipe_sha256
         if self._session not in {"", credit.session}:
             self._send_again("was started anew")
+            for job in self._waiting:  # before any newer picture: it must be known when the same bytes come again
+                sha256 = job.image.sha256
+                self._sent(encode(Sighting(job_id=job.job_id, sha256=sha256, captured_ns=job.captured_ns)))
         self._session = credit.session
 
     def _send_again(self, why: str) -> None:

@@ -10,7 +10,7 @@ import zmq
 from station.capture import link as link_module
 from station.capture.link import WorkerLink
 from station.errors import QueueError
-from station.messages import Ack, Credit, Hello, Identity, JobMessage, Message, Refusal, decode, encode
+from station.messages import Ack, Credit, Hello, Identity, JobMessage, Message, Refusal, Sighting, decode, encode
 from station.records import ImageRef, Job
 from tests.waiting import wait_until
 from tests.worker_parts import IDENTITY
@@ -47,6 +47,7 @@ class Worker:
         self._peer = b""
         self.jobs: list[str] = []
         self.hellos = 0
+        self.sightings: list[str] = []
 
     def send(self, message: Message) -> None:
         self.send_raw(encode(message))
@@ -60,6 +61,8 @@ class Worker:
             message = decode(data)
             if isinstance(message, JobMessage):
                 self.jobs.append(message.job.job_id)
+            elif isinstance(message, Sighting):
+                self.sightings.append(message.job_id)
             else:
                 assert isinstance(message, Hello)
                 self.hellos += 1
@@ -169,6 +172,7 @@ def test_a_worker_that_was_started_anew_gets_all_unacked_jobs_again_in_order(lin
     line.restart_worker()
     line.grant(2, session="second")
     line.until_jobs(0, 1)
+    assert line.worker.sightings == ["job-0", "job-1", "job-2"]  # all, before any newer picture
     line.worker.send(ack(0))
     line.until_jobs(0, 1, 2)
 
