@@ -52,8 +52,8 @@ class TriggerSource(Protocol):
     def recipe_is(self, number: int) -> None:
         """Tell the PLC which recipe the worker has now; 0: one without a number."""
 
-    def load_is(self, waiting_jobs: int, *, is_storage_low: bool) -> None:
-        """Tell the PLC how many jobs have no verdict yet, and whether the disk has little room."""
+    def load_is(self, waiting_jobs: int, *, is_storage_low: bool, is_disk_full: bool) -> None:
+        """Tell the PLC how many jobs have no verdict yet, and whether the disk has little room or takes no more."""
 
     def command_done(self, *, succeeded: bool) -> None:
         """Tell the PLC how its command ended."""

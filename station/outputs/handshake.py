@@ -77,6 +77,8 @@ class Handshake(Record, frozen=True):
     waiting_jobs: int = 0
     """At the worker, without a verdict yet."""
     is_storage_low: bool = False
+    is_disk_full: bool = False
+    """The disk takes no more, or is read-only: the worker is not ready."""
 
 
 class Outcome(NamedTuple):
@@ -146,9 +148,10 @@ def window_closed(before: Handshake, acquisition_id: int) -> Handshake:
     return _settled(_step(msgspec.structs.replace(before, window_of=None), Event.WINDOW_CLOSED))
 
 
-def load_is(before: Handshake, waiting_jobs: int, *, is_storage_low: bool) -> Handshake:
-    """Take in how much the worker has to do, and whether the disk has little room."""
-    return msgspec.structs.replace(before, waiting_jobs=waiting_jobs, is_storage_low=is_storage_low)
+def load_is(before: Handshake, waiting_jobs: int, *, is_storage_low: bool, is_disk_full: bool) -> Handshake:
+    """Take in how much the worker has to do, and whether the disk has little room or takes no more."""
+    after = msgspec.structs.replace(before, waiting_jobs=waiting_jobs, is_storage_low=is_storage_low)
+    return _settled(msgspec.structs.replace(after, is_disk_full=is_disk_full))
 
 
 def recipe_is(before: Handshake, number: int) -> Handshake:
@@ -329,7 +332,8 @@ def _settled(before: Handshake) -> Handshake:
     """Bring what follows from other things up to date: online, withdrawn passes, the next result, TriggerReady."""
     reason = _offline_reason(before)
     had_pass = before.state.result is not None and plc_state.is_pass(before.state.result)
-    state = msgspec.structs.replace(before.state, offline_reason=reason, station_fault=before.fault)
+    fault = FaultCode.DISK_FULL if before.is_disk_full else before.fault
+    state = msgspec.structs.replace(before.state, offline_reason=reason, station_fault=fault)
     after = msgspec.structs.replace(before, state=state)
     if reason is not OfflineReason.NONE:
         left = tuple(verdict for verdict in after.waiting if not plc_state.is_pass(verdict))
@@ -348,6 +352,8 @@ def _offline_reason(handshake: Handshake) -> OfflineReason:
         return OfflineReason.SET_OFFLINE_BY_PLC
     if not handshake.has_recipe:
         return OfflineReason.NO_RECIPE
+    if handshake.is_disk_full:
+        return OfflineReason.STOPPED_OR_FAULT
     if not handshake.is_engine_ready:
         return OfflineReason.MODEL_LOADING
     if handshake.triggered and handshake.plc_link is not PlcLink.ALIVE:

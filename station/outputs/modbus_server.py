@@ -128,9 +128,11 @@ class ModbusServerOutput:
         """Show that pictures and triggers do not match."""
         self._exchange.step(handshake.mismatched)
 
-    def load_is(self, waiting_jobs: int, *, is_storage_low: bool) -> None:
-        """Show how many jobs have no verdict yet, and whether the disk has little room."""
-        self._exchange.step(lambda now: handshake.load_is(now, waiting_jobs, is_storage_low=is_storage_low))
+    def load_is(self, waiting_jobs: int, *, is_storage_low: bool, is_disk_full: bool) -> None:
+        """Show how many jobs have no verdict yet, and whether the disk has little room or takes no more."""
+        self._exchange.step(
+            lambda now: handshake.load_is(now, waiting_jobs, is_storage_low=is_storage_low, is_disk_full=is_disk_full)
+        )
 
     def command_done(self, *, succeeded: bool) -> None:
         """Show how the command ended."""

@@ -125,7 +125,7 @@ class OpcuaLink:
         found = (sha256 for sha256, its_number in self._recipes.items() if its_number == number)
         self._recipe_sha256 = next(found, self._first_sha256)
 
-    def load_is(self, waiting_jobs: int, *, is_storage_low: bool) -> None:
+    def load_is(self, waiting_jobs: int, *, is_storage_low: bool, is_disk_full: bool) -> None:
         """Nothing to do: the model has no place for it."""
 
     def command_done(self, *, succeeded: bool) -> None:

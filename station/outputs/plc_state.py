@@ -38,6 +38,7 @@ class FaultCode(enum.IntEnum):
     NONE = 0
     ENGINE_FAILED = 10
     WORKER_STUCK = 11
+    DISK_FULL = 21
     IMAGE_UNREADABLE = 22
     IMAGE_TRIGGER_MISMATCH = 23
     DEADLINE_PASSED = 24

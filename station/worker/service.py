@@ -422,7 +422,7 @@ class WorkerService:
         ready = self._engine.is_ready and self._may_be_ready() and not problem
         if self._triggers:
             waiting_jobs = len(self._pending) + len(self._held)
-            self._triggers.load_is(waiting_jobs, is_storage_low=self._room.is_low)
+            self._triggers.load_is(waiting_jobs, is_storage_low=self._room.is_low, is_disk_full=bool(problem))
         self._outputs.heartbeat(ready=ready, last_seq=self._journal.last_seq)
         self._notifier.alive()
         self._notifier.status(

@@ -73,10 +73,10 @@ class Triggers:
         for source in self._sources:
             source.recipe_is(number)
 
-    def load_is(self, waiting_jobs: int, *, is_storage_low: bool) -> None:
-        """Tell every source how many jobs have no verdict yet, and whether the disk has little room."""
+    def load_is(self, waiting_jobs: int, *, is_storage_low: bool, is_disk_full: bool) -> None:
+        """Tell every source how many jobs have no verdict yet, and how much room the disk has."""
         for source in self._sources:
-            source.load_is(waiting_jobs, is_storage_low=is_storage_low)
+            source.load_is(waiting_jobs, is_storage_low=is_storage_low, is_disk_full=is_disk_full)
 
     def command_done(self, *, succeeded: bool) -> None:
         """Tell who gave the command how it ended."""

@@ -14,7 +14,7 @@ from station.journal_reader import JournalReader
 from station.outputs.plc_control import Control
 from station.outputs.plc_orders import CommandCode
 from station.outputs.plc_rules import Acted, Part
-from station.outputs.plc_state import FaultCode
+from station.outputs.plc_state import FaultCode, OfflineReason
 from station.outputs.plc_words import encode_control, part_serial
 from station.plc_simulator import Misbehaviour, PlcSimulator
 from station.records import Evaluation, Reason
@@ -172,3 +172,9 @@ def test_the_plc_sees_how_much_waits_and_that_the_disk_is_getting_full(
         scan_until(plc, "QueueDepth", 1, part=PART)
         monkeypatch.setattr(disk, "LOW", 0.0)
         scan_until(plc, "StorageLow", 0)
+        monkeypatch.setattr(disk, "RESERVE", 1.1)
+        scan_until(plc, "FaultCode", FaultCode.DISK_FULL)
+        assert (plc.shown()["Online"], plc.shown()["OfflineReason"]) == (0, OfflineReason.STOPPED_OR_FAULT)
+        monkeypatch.setattr(disk, "RESERVE", 0.0)
+        scan_until(plc, "Online")
+        assert plc.shown()["FaultCode"] != FaultCode.DISK_FULL
