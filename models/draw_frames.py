@@ -199,10 +199,11 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--product", choices=products.ALL, default=PINS_27.name)
+    parser.add_argument("--to-learn", action="store_true", help="three of four parts have three defects")
     parser.add_argument("--demo", action="store_true", help="the 24 pictures of the demo")
     arguments = parser.parse_args()
     product = products.ALL[arguments.product]
-    drawn = draw_demo() if arguments.demo else draw_set(arguments.count, arguments.seed, product)
+    drawn = draw_demo() if arguments.demo else draw_set(arguments.count, arguments.seed, product, arguments.to_learn)
     write_set(arguments.out, drawn)
 
 
@@ -218,10 +219,12 @@ def write_set(folder: Path, drawn: Iterable[tuple[str, bytes, Answer]]) -> None:
             writer.writerow([name, answer.evaluation, count, ";".join(answer.modes), ";".join(answer.positions)])
 
 
-def draw_set(count: int, seed: int, product: Product = PINS_27) -> Iterator[tuple[str, bytes, Answer]]:
+def draw_set(
+    count: int, seed: int, product: Product = PINS_27, many: bool = False
+) -> Iterator[tuple[str, bytes, Answer]]:
     """Yield file name, JPEG and answer of parts 0 to count - 1."""
     for number in range(count):
-        yield draw_part(seed, number, product)
+        yield draw_part(seed, number, product, many)
 
 
 def draw_part(seed: int, number: int, product: Product, many: bool = False) -> tuple[str, bytes, Answer]:

@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=0, help="0: as many as fit into --minutes")
     parser.add_argument("--minutes", type=float, default=3.0)
-    parser.add_argument("--batch-pins", type=int, default=1024)
+    parser.add_argument("--batch-pins", type=int, default=512)
     parser.add_argument("--seed", type=int, default=31)
     parser.add_argument("--workers", type=int, default=10)
     parser.add_argument("--device", default="cuda")
@@ -62,7 +62,7 @@ def main() -> None:
     plan = training.Plan(
         seed=arguments.seed, steps=arguments.steps, minutes=arguments.minutes, learning_rate=1.5e-3,
         batch_pins=arguments.batch_pins, batch_report=0, design=None, variation=sampling.BASE, out=arguments.out,
-        compile=False, tasks=("pins",),
+        compile=False, tasks=("pins",), warm_up=30,
     )  # fmt: skip
     trainer = train_any(plan, arguments.base, arguments.device, arguments.workers)
     table = trainer.measure_pins(65536 if arguments.device == "cuda" else 64)

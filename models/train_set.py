@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from train_any import save_adapter
 from transformers import LlavaForConditionalGeneration
 
-DRAWN_BATCHES = 12
+DRAWN_BATCHES = 8
 
 
 def train_on(tiles: pin_tiles.PinTiles, base: Path, start: Path, plan: set_training.Plan, device: str) -> network.Asker:

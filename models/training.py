@@ -40,6 +40,8 @@ class Plan:
     out: Path
     compile: bool
     tasks: tuple[str, ...] = TASKS
+    warm_up: int = 300
+    """Steps in which the rate grows."""
 
 
 class Batches(torch.utils.data.IterableDataset[dict[str, np.ndarray]]):
@@ -119,8 +121,8 @@ class Trainer:
         return float(loss.detach()) if self.step % LOG_EVERY == 0 else math.nan
 
     def rate(self, step: int) -> float:
-        """Warm-up over 300 steps, then a cosine to 1 %."""
-        warm = min(1.0, (step + 1) / 300)
+        """Warm-up, then a cosine to 1 %."""
+        warm = min(1.0, (step + 1) / self.plan.warm_up)
         return (
             self.plan.learning_rate
             * warm
