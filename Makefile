@@ -8,7 +8,7 @@ READY := .venv/.ready
 
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc)
 
-.PHONY: help setup-cuda demo test reliability test-export run check format setup bench measure measure-real measure-products measure-targets plc-acceptance
+.PHONY: help setup-cuda demo certificate carry-over test reliability test-export run check format setup bench measure measure-real measure-products measure-targets plc-acceptance
 
 help:
 	@echo "make demo    watch the station judge the shipped pictures; no camera, GPU or PLC needed"
@@ -24,6 +24,7 @@ help:
 	@echo "make measure-products   base and shipped model on five products that no training has seen"
 	@echo "make measure-targets    goal, measured and proof size of the accuracy targets T1 to T11; about an hour"
 	@echo "make measure-real  accuracy on real pictures in ../shared/data (or REAL_PICTURES); skipped without them"
+	@echo "make certificate  measure the shipped model's limits anew, after a change of what makes a score; 15 minutes"
 	@echo "make setup   make .venv and install everything into it"
 	@echo "make setup-cuda  the same with llama.cpp built for this machine's NVIDIA GPU; needs the CUDA toolkit (nvcc)"
 
@@ -85,6 +86,17 @@ measure-targets: setup
 
 measure-real: setup
 	$(BIN)/python -m tests.bench.measure_real
+
+# Other parts than those of any training, of the demo and of `make measure` (seed 9001).
+certificate: setup
+	$(BIN)/python models/draw_frames.py --out run/pins-27-drawn --count 1600 --seed 7001
+	LOGNAME=project $(BIN)/station calibrate thresholds run/pins-27-drawn --max-escape 0.01 --max-reject 0.01
+
+# After a change that should move no score: proves it on 60 of those parts, in a minute.
+carry-over: setup
+	$(BIN)/python models/draw_frames.py --out run/pins-27-reference --seed 7001 --count 1600 \
+		--like calibration/recipes/pins-27/certificate.json
+	$(BIN)/station calibrate carry-over run/pins-27-reference
 
 format: setup
 	$(BIN)/ruff format .

@@ -5,7 +5,9 @@ its name. Out: a Calibration; when there are limits, certificate.json beside rec
 """
 
 import getpass
+import math
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,17 +15,24 @@ import msgspec
 
 from calibration.run_set import LabelledSet
 from calibration.seen import Seen, parts_of
-from calibration.splitting import TUNE, group_of
+from calibration.splitting import TUNE, group_of, place_of
 from calibration.tables import with_progress
 from calibration.thresholds import Calibration, Limits, Promise, calibrated, groups_of, temperature
 from station.certificate import SCHEMA, Certificate
-from station.certificate_file import conditions, path_of, write_certificate
+from station.certificate_file import conditions, path_of, read_certificate, write_certificate
 from station.errors import ConfigurationError, OutputError
 from station.recipe_file import load_recipe
 from station.records import ModelRef
 from station.settings import Settings
 from station.wiring import make_inspection
 
+CALIBRATE = "Calibrate anew: station calibrate thresholds SET."
+REFERENCES = 60
+MOST_MOVED = 0.3
+"""Largest move of a score, in log odds, that counts as the same answer."""
+CERTAIN = 8.0
+KEPT = ("model_sha256", "recipe_sha256", "golden_sha256", "prompt_sha256")
+"""What must be the same for a certificate to be carried over."""
 _LIMITS_LINE = re.compile(r"^thresholds: *\{.*\}", re.MULTILINE)
 
 
@@ -36,7 +45,7 @@ def calibrate_thresholds(settings: Settings, folder: Path, promise: Promise) -> 
     judged = [one for one in seen if one.verdict.regions]
     if found.limits is None or not judged:
         return found, None
-    now = conditions(recipe, make_inspection(recipe), judged[0].verdict.model.sha256)
+    now = conditions(recipe, make_inspection(recipe).question, judged[0].verdict.model.sha256)
     certificate = Certificate(
         schema=SCHEMA,
         recipe=recipe.file.recipe,
@@ -55,13 +64,64 @@ def calibrate_thresholds(settings: Settings, folder: Path, promise: Promise) -> 
         verified=found.verified,
         statement=statement(found, labelled.folder.name, sorted({one.population for one in seen})),
         evidence={"set": labelled.folder.name} | msgspec.to_builtins(found),
+        reference=reference_of(seen),
     )
-    path = path_of(recipe)
+    return found, _written(path_of(recipe), certificate)
+
+
+def _written(path: Path, certificate: Certificate) -> Path:
     try:
         write_certificate(path, certificate)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}.", "Look at the recipe's folder.") from error
-    return found, path
+    return path
+
+
+def reference_of(seen: list[Seen]) -> dict[str, float]:
+    """Return the scores that a later release is compared on: tuning parts, which prove nothing themselves."""
+    tuning = sorted((one for one in seen if group_of(one.part) == TUNE), key=lambda one: place_of(one.part))
+    scores = [(one.image, one.margin) for one in tuning]
+    return dict([(image, score) for image, score in scores if score is not None][:REFERENCES])
+
+
+def carry_over(settings: Settings, folder: Path) -> Path:
+    """Judge the certificate's reference pictures again; if no score moved, let it hold for the code of now.
+
+    Raises ConfigurationError when there is nothing to compare with, when more than code or a library changed, or when
+    scores moved: then only a whole calibration helps.
+    """
+    recipe = load_recipe(settings.recipe)
+    held = read_certificate(path_of(recipe))
+    if held is None or not held.reference:
+        raise ConfigurationError([f"{path_of(recipe)} has no reference scores to compare with."], CALIBRATE)
+    labelled = LabelledSet(settings, recipe, folder, only=held.reference)
+    if missing := sorted(set(held.reference) - set(labelled.labels)):
+        raise ConfigurationError([f"{folder} lacks {len(missing)} of them, as {missing[0]}."], CALIBRATE)
+    seen = list(with_progress(labelled.seen(), len(labelled), "judging"))
+    now = conditions(recipe, make_inspection(recipe).question, seen[0].verdict.model.sha256)
+    if changed := [name for name in KEPT if getattr(now, name) != getattr(held.conditions, name)]:
+        raise ConfigurationError([f"{', '.join(changed)} changed, not only the code."], CALIBRATE)
+    moved = max(moves(held, {one.image: one.margin for one in seen}).values())
+    if not moved <= MOST_MOVED:
+        text = f"A score moved by {moved:.2f} (log odds), at most {MOST_MOVED} is allowed."
+        raise ConfigurationError([text], CALIBRATE)
+    note = f"{datetime.now(UTC):%Y-%m-%d}: {len(seen)} reference scores moved by at most {moved:.3f}"
+    return _written(path_of(recipe), msgspec.structs.replace(held, conditions=now, carried=(*held.carried, note)))
+
+
+def moves(held: Certificate, scores: Mapping[str, float | None]) -> dict[str, float]:
+    """Return how far each reference score moved, in log odds; infinite where there is none any more.
+
+    Beyond CERTAIN a score says no more than that it is certain: numbers differ there that mean the same.
+    """
+
+    def clipped(score: float) -> float:
+        return max(-CERTAIN, min(CERTAIN, score))
+
+    return {
+        image: math.inf if (score := scores.get(image)) is None else abs(clipped(score) - clipped(was))
+        for image, was in held.reference.items()
+    }
 
 
 def of_seen(seen: list[Seen], promise: Promise) -> Calibration:

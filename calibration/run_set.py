@@ -6,7 +6,7 @@ the same crops. Only queue, deadline, journal and outputs are left out. Raises E
 
 import io
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,9 +32,11 @@ REACH_OF_TILE = (17, 64)
 class LabelledSet:
     """A labelled set and the recipe it is judged by. Raises ConfigurationError when either is wrong."""
 
-    def __init__(self, settings: Settings, recipe: Recipe, folder: Path) -> None:
+    def __init__(self, settings: Settings, recipe: Recipe, folder: Path, only: Container[str] | None = None) -> None:
+        """`only`: names of the pictures that are judged; None: all."""
         self._settings, self.recipe, self.folder = settings, recipe, folder
-        self.labels: Mapping[str, list[Label]] = _by_image(read_labels(folder))
+        labels = [label for label in read_labels(folder) if only is None or label.image in only]
+        self.labels: Mapping[str, list[Label]] = _by_image(labels)
         self._preparer = Preparer(recipe, limits_of(settings))
         self._golden = {name: composite.pixels_of(crop) for name, crop in golden_crops(recipe).items()}
 
@@ -49,7 +51,7 @@ class LabelledSet:
             engine.start()
             for number, (image, labels) in enumerate(self.labels.items(), 1):
                 job = self._job(image)
-                verdict = verdict_of(settings, self.recipe, engine, job, number)
+                verdict = verdict_of(settings, self.recipe, engine, job, number, barred=None)
                 yield seen_of(labels, verdict, self._baseline(job))
         finally:
             engine.close()

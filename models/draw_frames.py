@@ -2,14 +2,16 @@
 
     python models/draw_frames.py --out DIR --count 100 --seed 1 --product round-24
     python models/draw_frames.py --out calibration/demo --demo
+    python models/draw_frames.py --out calibration/recipes/pins-27/challenge --challenge
 
 The part lies anywhere in view, turned up to 8 degrees; lamp, focus, motion, noise and JPEG quality vary.
 """
 
 import argparse
 import csv
+import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +27,8 @@ from products import PINS_27, Product
 Grey = npt.NDArray[np.uint8]
 """A frame: (height, width), or (height, width, 3) blue, green, red of a product in colour."""
 WIDTH_PX, HEIGHT_PX = 1600, 1200
+LIMIT_SEVERITY = 0.15
+"""Of the defects in the challenge: just past the limit, where a model that has become weaker fails first."""
 
 
 @dataclass(frozen=True)
@@ -201,9 +205,17 @@ def main() -> None:
     parser.add_argument("--product", choices=products.ALL, default=PINS_27.name)
     parser.add_argument("--to-learn", action="store_true", help="three of four parts have three defects")
     parser.add_argument("--demo", action="store_true", help="the 24 pictures of the demo")
+    parser.add_argument("--challenge", action="store_true", help="the samples of the recipe's challenge")
+    parser.add_argument("--like", type=Path, help="a certificate: only the pictures it has reference scores of")
     arguments = parser.parse_args()
     product = products.ALL[arguments.product]
-    drawn = draw_demo() if arguments.demo else draw_set(arguments.count, arguments.seed, product, arguments.to_learn)
+    only = json.loads(arguments.like.read_text())["reference"] if arguments.like else None
+    if arguments.demo:
+        drawn = draw_demo()
+    elif arguments.challenge:
+        drawn = draw_challenge()
+    else:
+        drawn = draw_set(arguments.count, arguments.seed, product, arguments.to_learn, only)
     write_set(arguments.out, drawn)
 
 
@@ -212,19 +224,26 @@ def write_set(folder: Path, drawn: Iterable[tuple[str, bytes, Answer]]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "labels.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
-        writer.writerow(["image", "evaluation", "pin_count", "defect_mode", "defect_position"])
+        writer.writerow(["image", "evaluation", "pin_count", "defect_mode", "defect_position", "population"])
         for name, data, answer in drawn:
             (folder / name).write_bytes(data)
             count = answer.pin_count if answer.pin_count >= 0 else ""
-            writer.writerow([name, answer.evaluation, count, ";".join(answer.modes), ";".join(answer.positions)])
+            modes, positions = ";".join(answer.modes), ";".join(answer.positions)
+            writer.writerow([name, answer.evaluation, count, modes, positions, "drawn"])
 
 
 def draw_set(
-    count: int, seed: int, product: Product = PINS_27, many: bool = False
+    count: int, seed: int, product: Product = PINS_27, many: bool = False, only: Container[str] | None = None
 ) -> Iterator[tuple[str, bytes, Answer]]:
-    """Yield file name, JPEG and answer of parts 0 to count - 1."""
+    """Yield file name, JPEG and answer of parts 0 to count - 1; `only`: of those with these file names."""
     for number in range(count):
-        yield draw_part(seed, number, product, many)
+        if only is None or name_of(number) in only:
+            yield draw_part(seed, number, product, many)
+
+
+def name_of(number: int) -> str:
+    """Return the file name of a part."""
+    return f"part-{number:04d}.jpg"
 
 
 def draw_part(seed: int, number: int, product: Product, many: bool = False) -> tuple[str, bytes, Answer]:
@@ -233,7 +252,7 @@ def draw_part(seed: int, number: int, product: Product, many: bool = False) -> t
     defects = (DEFECTS_TO_LEARN if number % 4 else 0) if many else draw_defects(rng, number)
     scene, answer = draw_scene(rng, defects, product=product)
     frame = draw_frame(rng, scene, draw_pose(rng, product), product=product)
-    return f"part-{number:04d}.jpg", encode_jpeg(rng, frame), answer
+    return name_of(number), encode_jpeg(rng, frame), answer
 
 
 def draw_demo(seed: int = 24) -> Iterator[tuple[str, bytes, Answer]]:
@@ -256,6 +275,19 @@ def draw_demo(seed: int = 24) -> Iterator[tuple[str, bytes, Answer]]:
     yield "part-23.jpg", data[: len(data) // 3], Answer("UNDEFINED", -1, (), (), 0.0)
     bench = draw_frame(rng, None, NOMINAL)
     yield "part-24.jpg", _small_jpeg(bench), Answer("NOT_DECIDABLE", -1, (), (), 0.0)
+
+
+def draw_challenge(seed: int = 16) -> Iterator[tuple[str, bytes, Answer]]:
+    """Yield the challenge: two good parts, and each defect a little beyond its limit."""
+    for number, mode in enumerate((0, 0, *range(1, len(render.MODES)))):
+        rng = np.random.default_rng([seed, number])
+        scene, answer = draw_scene(rng, 0)
+        if mode:
+            pins = np.array([[rng.integers(3) * render.MAX_COLUMNS + rng.integers(9)]])
+            render.put_defects(rng, scene, pins, np.array([[mode]]), np.array([[LIMIT_SEVERITY]]))
+            answer = answer_of(scene, LIMIT_SEVERITY)
+        name = f"limit-{render.MODES[mode]}.jpg" if mode else f"good-{number + 1}.jpg"
+        yield name, _small_jpeg(draw_frame(rng, scene, draw_pose(rng))), answer
 
 
 def _small_jpeg(frame: Grey) -> bytes:

@@ -136,7 +136,7 @@ class Bench:
         if job.failure is None:
             regions = inspection.regions(self.engines[ask].ask(inspection.queries(job)), 0.0)
         ms = 1e3 * (time.perf_counter() - start)
-        judgement = judge(self.recipe, job, regions, None)
+        judgement = judge(self.recipe, job, regions, None, None)
         said: dict[str, object] = {
             "evaluation": judgement.evaluation,
             "reason": judgement.reason.name,

@@ -1,10 +1,9 @@
 """Reads and writes certificate.json beside recipe.yaml, and hashes what it depends on.
 
-In: a recipe and its model release. Out: `Conditions` as they are now, the certificate on disk. Raises
-ConfigurationError for a file that is no certificate.
+In: a recipe and its model release. Out: `Conditions` as they are now, the certificate on disk, and why it does not let
+the station say OK. Raises ConfigurationError for a file that is no certificate.
 """
 
-import hashlib
 import importlib.metadata
 import json
 from pathlib import Path
@@ -15,12 +14,17 @@ from station.certificate import (
     FILE_NAME,
     Certificate,
     Conditions,
+    code_sha256,
+    objections,
     prompt_sha256,
     recipe_without_limits_sha256,
 )
+from station.engine.base import Question
 from station.errors import ConfigurationError
-from station.inspection import Inspection
 from station.recipe import Recipe
+from station.records import Failure, ModelRef, Reason
+
+TO_DO = "Measure and set limits on a labelled set: station calibrate thresholds SET, then start the worker again."
 
 CODE = (
     "capture/gate.py",
@@ -39,19 +43,52 @@ CODE = (
 """What stands between a frame and its score."""
 
 
-def conditions(recipe: Recipe, inspection: Inspection, model_sha256: str) -> Conditions:
+def conditions(recipe: Recipe, question: Question, model_sha256: str) -> Conditions:
     """Return the conditions as they are now."""
-    code = hashlib.sha256()
-    for name in CODE:
-        code.update((Path(__file__).parent / name).read_bytes())
     return Conditions(
         model_sha256=model_sha256,
         recipe_sha256=recipe_without_limits_sha256(recipe),
         golden_sha256=recipe.file.golden_sha256,
-        prompt_sha256=prompt_sha256(inspection),
-        code_sha256=code.hexdigest(),
+        prompt_sha256=prompt_sha256(question),
+        code_sha256=code_sha256((Path(__file__).parent / name).read_text(encoding="utf-8") for name in CODE),
         llama_cpp=importlib.metadata.version("llama-cpp-python"),
+        opencv=importlib.metadata.version("opencv-python-headless"),
     )
+
+
+class Certified:
+    """A recipe's certificate as it was when this was made, held against whatever model judges."""
+
+    def __init__(self, recipe: Recipe, question: Question) -> None:
+        """Read the certificate; a file that is none counts as none."""
+        self._recipe, self._question = recipe, question
+        self._model: ModelRef | None = None
+        self._bar: Failure | None = None
+        self.certificate: Certificate | None = None
+        self._why = f"{path_of(recipe)} is not there: nothing is proven of the recipe's thresholds."
+        try:
+            self.certificate = read_certificate(path_of(recipe))
+        except ConfigurationError as error:
+            self._why = error.problems[0]
+
+    def bar(self, model: ModelRef, *, is_simulated: bool) -> Failure | None:
+        """Return why the station may not say OK with this model, None if it may.
+
+        A simulated verdict needs no certificate: it says of itself that it is never to be used for a real part.
+        """
+        if is_simulated:
+            return None
+        if model != self._model:
+            self._model, self._bar = model, self._looked_at(model)
+        return self._bar
+
+    def _looked_at(self, model: ModelRef) -> Failure | None:
+        why = [self._why]
+        if self.certificate is not None:
+            why = objections(self.certificate, conditions(self._recipe, self._question, model.sha256), self._recipe)
+        if not why:
+            return None
+        return Failure(reason=Reason.NO_CERTIFICATE, detail=f"No valid certificate: {'; '.join(why)} {TO_DO}")
 
 
 def path_of(recipe: Recipe) -> Path:

@@ -13,8 +13,8 @@ from importlib import metadata
 from pathlib import Path
 
 import station
-from station.certificate import objections
-from station.certificate_file import conditions, path_of, read_certificate
+from station.certificate_file import TO_DO, Certified
+from station.challenge_file import folder_of, read_samples
 from station.check_opcua import check_opcua
 from station.check_places import check_folders, check_ports
 from station.errors import ConfigurationError
@@ -22,7 +22,9 @@ from station.finding import Finding, Level
 from station.inspection import Inspection
 from station.key_files import guarded, programs, station_keys
 from station.manifest import Manifest, load_manifest, verify
+from station.recipe import Recipe
 from station.recipe_file import load_recipe
+from station.records import ModelRef
 from station.settings import Settings
 from station.settings_file import load_settings
 
@@ -64,7 +66,7 @@ def check(config: Path, only_files: bool = False) -> list[Finding]:
         station_keys(settings)
         return findings
     findings.append(_model(settings))
-    findings.append(_certificate(settings))
+    findings += _certificates(settings)
     findings += check_folders(settings)
     findings += check_ports(settings)
     findings += check_opcua(settings)
@@ -88,10 +90,25 @@ def _check_files(settings: Settings) -> None:
 
 
 def _files(settings: Settings) -> Iterator[tuple[Callable[[Path], object], Path]]:
-    for path in dict.fromkeys((settings.recipe, *settings.recipes.values())):
+    for path in _recipes(settings):
         yield load_recipe, path
+        yield _read_samples, path
     if settings.engine.kind == "llama":
         yield load_manifest, settings.model
+
+
+def _recipes(settings: Settings) -> list[Path]:
+    """Return the recipe files, each once."""
+    return list(dict.fromkeys((settings.recipe, *settings.recipes.values())))
+
+
+def _read_samples(recipe: Path) -> object:
+    """Read the recipe's challenge. Raises ConfigurationError; what is wrong with the recipe is said elsewhere."""
+    try:
+        loaded = load_recipe(recipe)
+    except ConfigurationError:
+        return None
+    return read_samples(loaded)
 
 
 def _recipe(settings: Settings) -> Finding:
@@ -101,19 +118,36 @@ def _recipe(settings: Settings) -> Finding:
     return Finding(level=Level.OK, what="recipe", found=found)
 
 
-def _certificate(settings: Settings) -> Finding:
-    """Say whether the limits in the recipe are known to keep a promise with this model."""
-    recipe = load_recipe(settings.recipe)
-    what, to_do = "certificate", "Measure and set limits: station calibrate thresholds SET --write."
-    certificate = read_certificate(path_of(recipe))
-    if certificate is None:
-        found = "none: nothing is proven of the recipe's thresholds"
-        return Finding(level=Level.WARN, what=what, found=found, to_do=to_do)
-    model = load_manifest(settings.model).ref.sha256 if settings.engine.kind == "llama" else ""
-    now = conditions(recipe, Inspection(recipe, {}), model)
-    if problems := objections(certificate, now, recipe):
-        return Finding(level=Level.WARN, what=what, found=f"void: {'; '.join(problems)}", to_do=to_do)
-    return Finding(level=Level.OK, what=what, found=certificate.statement)
+def _certificates(settings: Settings) -> Iterator[Finding]:
+    """Say of each recipe whether its limits are known to keep a promise with this model; else nothing is ever OK."""
+    if settings.engine.kind == "scripted":
+        yield Finding(level=Level.OK, what="certificate", found="not asked for: every verdict is marked simulated")
+        return
+    for path in _recipes(settings):
+        yield _certificate(load_recipe(path), load_manifest(settings.model).ref)
+        yield _samples(load_recipe(path))
+
+
+def _certificate(recipe: Recipe, model: ModelRef) -> Finding:
+    certified = Certified(recipe, Inspection(recipe, {}).question)
+    barred = certified.bar(model, is_simulated=False)
+    if barred or certified.certificate is None:
+        why = barred.detail.removesuffix(TO_DO).strip() if barred else ""
+        found = f"{recipe.file.recipe}: no part will be OK. {why}"
+        return Finding(level=Level.FAIL, what="certificate", found=found, to_do=TO_DO)
+    return Finding(level=Level.OK, what="certificate", found=f"{recipe.file.recipe}: {certified.certificate.statement}")
+
+
+def _samples(recipe: Recipe) -> Finding:
+    samples = read_samples(recipe)
+    if samples:
+        return Finding(level=Level.OK, what="challenge", found=f"{recipe.file.recipe}: {len(samples)} samples")
+    return Finding(
+        level=Level.WARN,
+        what="challenge",
+        found=f"{recipe.file.recipe}: no samples, only the probes that the station makes up",
+        to_do=f"Put known pictures and labels.csv into {folder_of(recipe)} (docs/guards.md).",
+    )
 
 
 def _model(settings: Settings) -> Finding:

@@ -396,6 +396,47 @@ def thresholds(
     typer.echo(f"Certificate: {certificate}", err=True)
 
 
+@calibrate.command(epilog="Example: station calibrate carry-over SET")
+def carry_over(
+    folder: Annotated[Path, typer.Argument(metavar="SET", help="The set that the certificate was made with.")],
+    config: Config = CONFIG,
+) -> None:
+    """Let the certificate hold for another release of the station.
+
+    Judges its reference pictures again. Exit code 2 if a score moved: then calibrate anew.
+    """
+    from calibration.calibrate import carry_over as carry
+
+    _quiet()
+    typer.echo(f"The certificate holds for this release: {carry(_settings(config), folder)}", err=True)
+
+
+@app.command(epilog="Example: station challenge --timeout 60")
+def challenge(
+    config: Config = CONFIG,
+    as_json: AsJson = False,
+    timeout: Annotated[float, typer.Option(min=1, metavar="S", help="Give up after so many seconds.")] = 120,
+) -> None:
+    """Have the running station judge samples with known answers.
+
+    Exit code 1 if one is not as it must be: the station is then offline until a challenge passes.
+    """
+    from station.json_text import as_text
+    from station.tables import print_challenge
+    from station.wiring import run_challenge
+
+    _quiet()
+    run = run_challenge(_settings(config), timeout)
+    if run is None:
+        raise StationError("The worker has no model to challenge.", "Is engine.kind llama, and is the model loaded?")
+    if as_json:
+        typer.echo(as_text(run))
+    else:
+        print_challenge(run)
+    if not run.is_passed:
+        raise typer.Exit(FAILED)
+
+
 @releases.command("list", epilog="Example: station model list --json")
 def list_releases(config: Config = CONFIG, as_json: AsJson = False) -> None:
     """Show the releases beside the active one and whether each was found better."""

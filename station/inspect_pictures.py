@@ -15,9 +15,11 @@ from typing import Protocol
 from station.capture.gate import CaptureLimits
 from station.capture.job_id import new_job_id
 from station.capture.prepare import Preparer, prepare_job
+from station.certificate_file import Certified
 from station.errors import EngineError, OutputError
 from station.inspection import Inspection
 from station.judge import judge
+from station.measurement import with_measures
 from station.outputs.annotation import annotate
 from station.recipe import Recipe
 from station.recipe_file import load_recipe
@@ -41,12 +43,15 @@ def inspect(settings: Settings, pictures: Sequence[Path], out: Path) -> Iterator
     """Yield the verdict of each picture, and put its annotated copy below `out`. Raises StationError."""
     recipe = load_recipe(settings.recipe)
     preparer = Preparer(recipe, limits_of(settings))
-    engine = OneShotEngine(settings, make_inspection(recipe))
+    inspection = make_inspection(recipe)
+    certified = Certified(recipe, inspection.question)
+    engine = OneShotEngine(settings, inspection)
     try:
         engine.start()
+        barred = certified.bar(engine.host.model, is_simulated=engine.host.is_simulated)
         for number, picture in enumerate(pictures, start=1):
             job = prepare_job(picture, new_job_id(datetime.now(UTC)), preparer)
-            verdict = verdict_of(settings, recipe, engine, job, number)
+            verdict = verdict_of(settings, recipe, engine, job, number, barred)
             _write(annotate(verdict, job, recipe), out / f"{number:03}-{picture.stem}.{ANNOTATED_NAME}")
             yield verdict
     finally:
@@ -92,7 +97,8 @@ class OneShotEngine:
         outcome = outcomes[0]
         if outcome.answers is None:
             return None, Failure(reason=Reason.ENGINE_FAILED, detail=outcome.detail), outcome.ms
-        return self._inspection.regions(outcome.answers, outcome.ms), None, outcome.ms
+        regions = self._inspection.regions(outcome.answers, outcome.ms)
+        return with_measures(regions, job), None, outcome.ms
 
     def close(self) -> None:
         """End the process."""
@@ -108,10 +114,12 @@ class OneShotEngine:
         return self.host.poll(time.monotonic_ns())
 
 
-def verdict_of(settings: Settings, recipe: Recipe, engine: OneShotEngine, job: Job, number: int) -> Verdict:
-    """Ask the engine about the job and return its verdict, number `number` of this run."""
+def verdict_of(
+    settings: Settings, recipe: Recipe, engine: OneShotEngine, job: Job, number: int, barred: Failure | None
+) -> Verdict:
+    """Ask the engine about the job and return its verdict, number `number` of this run; `barred` as for `judge`."""
     regions, trouble, ms = (None, None, 0.0) if job.failure else engine.ask(job)
-    judgement = judge(recipe, job, regions, trouble)
+    judgement = judge(recipe, job, regions, trouble, barred)
     return Verdict(
         station=settings.station.name,
         epoch=0,  # not of a worker: this verdict is in no journal

@@ -4,18 +4,29 @@ Rules, in this order; OK is the last branch, never the default:
 1. Capture could not prepare the picture: unreadable or of the wrong size is UNDEFINED, part not found is NOT_DECIDABLE.
 2. No answer (late, engine lost, no model, another recipe): UNDEFINED.
 3. A region was not answered: UNDEFINED.
-4. A region is NOT_OK: NOT_OK.
-5. A region was answered outside the form: UNDEFINED. A region is NOT_DECIDABLE: that.
-6. A region's count is not the expected one: NOT_OK.
-7. OK.
+4. A whole row, column or region of pins is NOT_OK: NOT_DECIDABLE, that is no defect but a part that stands wrong.
+5. A region is NOT_OK: NOT_OK.
+6. A region was answered outside the form: UNDEFINED. A region is NOT_DECIDABLE: that.
+7. A region's count is not the expected one: NOT_OK.
+8. The measurement objects to a pin that the model passed (recipe, `measurement.veto`): NOT_DECIDABLE.
+9. OK is barred (no valid certificate, a challenge that failed): NOT_DECIDABLE.
+10. OK.
 """
 
 from collections.abc import Sequence
 
+from station.measurement import objection
 from station.recipe import Recipe, Thresholds
 from station.records import Evaluation, Failure, Job, Reason, Record, RegionReport, ResultState
 
-_UNDECIDABLE = (Reason.PART_NOT_FOUND, Reason.BAD_REGISTRATION, Reason.REGION_OUTSIDE_PICTURE)
+LEAST_LINE = 4
+"""Shorter rows and columns may well be bad as a whole."""
+_UNDECIDABLE = (
+    Reason.PART_NOT_FOUND,
+    Reason.BAD_REGISTRATION,
+    Reason.REGION_OUTSIDE_PICTURE,
+    Reason.PICTURE_UNUSABLE,
+)
 
 
 class Judgement(Record):
@@ -27,8 +38,18 @@ class Judgement(Record):
     detail: str
 
 
-def judge(recipe: Recipe, job: Job, regions: Sequence[RegionReport] | None, trouble: Failure | None) -> Judgement:
-    """Return the judgement of one part. `regions` None: nothing was answered, `trouble` says why."""
+def judge(
+    recipe: Recipe,
+    job: Job,
+    regions: Sequence[RegionReport] | None,
+    trouble: Failure | None,
+    barred: Failure | None,
+) -> Judgement:
+    """Return the judgement of one part.
+
+    `regions` None: nothing was answered, `trouble` says why. `barred`: why the station may not say OK now, of any part;
+    None only where that was looked into, or where the station itself is measured (evaluate, calibrate).
+    """
     if job.failure is not None:
         return _failed(job.failure)
     if trouble is not None:
@@ -38,10 +59,27 @@ def judge(recipe: Recipe, job: Job, regions: Sequence[RegionReport] | None, trou
         return _undefined(
             Reason.WRONG_ANSWER_FORM, "Not every region of the recipe was answered: see the worker's log."
         )
-    return _of_regions(regions)
+    return _implausible(recipe, regions) or _of_regions(recipe, regions, barred)
 
 
-def _of_regions(regions: Sequence[RegionReport]) -> Judgement:
+def _implausible(recipe: Recipe, regions: Sequence[RegionReport]) -> Judgement | None:
+    """Return the judgement of a part whose defects look like another product or a part that was not found rightly."""
+    for region, report in zip(recipe.file.regions, regions, strict=True):
+        bad = {pin.pin_id for pin in report.pins if pin.evaluation is Evaluation.NOT_OK}
+        if len(bad) < LEAST_LINE:
+            continue
+        full = next((line for line in region.lines if len(line) >= LEAST_LINE and line <= bad), None)
+        if full:
+            line = ", ".join(pin.pin_id for pin in region.pins if pin.pin_id in full)
+            detail = (
+                f"region {region.region_id}: all of {line} are {report.defect_mode} at once. Is it this product, and do"
+                " the marks of the annotated picture sit on its pins?"
+            )
+            return _completed(Evaluation.NOT_DECIDABLE, Reason.IMPLAUSIBLE_PATTERN, detail)
+    return None
+
+
+def _of_regions(recipe: Recipe, regions: Sequence[RegionReport], barred: Failure | None) -> Judgement:
     for evaluation in (Evaluation.NOT_OK, Evaluation.UNDEFINED, Evaluation.NOT_DECIDABLE):
         for report in regions:
             if report.evaluation is evaluation is Evaluation.UNDEFINED:
@@ -51,6 +89,11 @@ def _of_regions(regions: Sequence[RegionReport]) -> Judgement:
     for report in regions:
         if report.pins_counted != report.pins_expected:
             return _completed(Evaluation.NOT_OK, Reason.WRONG_COUNT, _detail(report))
+    if objected := objection(recipe.file.measurement, regions):
+        detail = f"The model passes what the measurement does not: {objected}. Let a person look at the part."
+        return _completed(Evaluation.NOT_DECIDABLE, Reason.MEASUREMENT_DISAGREES, detail)
+    if barred is not None:
+        return _completed(Evaluation.NOT_DECIDABLE, barred.reason, barred.detail)
     if all(report.evaluation is Evaluation.OK for report in regions):
         return _completed(Evaluation.OK, Reason.NONE, "")
     return _undefined(Reason.WRONG_ANSWER_FORM, "A region has an evaluation that no rule knows.")

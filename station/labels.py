@@ -7,11 +7,12 @@ problem at once.
 """
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from station.errors import ConfigurationError
-from station.records import Evaluation, Record, Verdict
+from station.records import Evaluation, Record, RegionReport
 
 FILE_NAME = "labels.csv"
 REQUIRED = ("image", "evaluation")
@@ -55,12 +56,24 @@ def read_labels(folder: Path) -> tuple[Label, ...]:
     return tuple(_label(row) for row in rows)
 
 
-def differences(labels: list[Label], verdict: Verdict) -> list[str]:
+class Said(Protocol):
+    """What was said of a picture: a verdict, or less."""
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """Of the whole picture."""
+
+    @property
+    def regions(self) -> Sequence[RegionReport]:
+        """Of each region."""
+
+
+def differences(labels: list[Label], verdict: Said) -> list[str]:
     """Return in words where the verdict is not what the labels of its image say; only labelled things count."""
     return [text for label in labels for text in _differences(label, verdict)]
 
 
-def _differences(label: Label, verdict: Verdict) -> Iterator[str]:
+def _differences(label: Label, verdict: Said) -> Iterator[str]:
     regions = [region for region in verdict.regions if label.region_id in {None, region.region_id}]
     found = verdict.evaluation if label.region_id is None else regions[0].evaluation if regions else None
     if found is not label.evaluation:

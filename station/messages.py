@@ -9,10 +9,11 @@ since those before it may be lost: it comes again in its turn.
 
 import msgspec
 
+from station.challenge import ChallengeRun
 from station.errors import QueueError
 from station.records import IN_QUARANTINE, Failure, Job, Reason, Record
 
-VERSION = 5
+VERSION = 6
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 
@@ -79,7 +80,24 @@ class Ack(Record, tag="ack"):
     """Why the picture goes to the quarantine, by its verdict, whatever capture thinks now; None: to the archive."""
 
 
-Message = Hello | Refusal | Credit | Sighting | JobMessage | Ack
+class PutSample(Record, tag="put-sample"):
+    """Worker -> capture: put this challenge sample into the hot folder."""
+
+    sha256: str
+
+
+class ChallengeNow(Record, tag="challenge-now"):
+    """`station challenge` -> worker: begin a challenge; `ChallengeDone` follows."""
+
+
+class ChallengeDone(Record, tag="challenge-done"):
+    """Worker -> `station challenge`: it is over."""
+
+    run: ChallengeRun | None
+    """None: the engine has no model, so there is nothing to challenge."""
+
+
+Message = Hello | Refusal | Credit | Sighting | JobMessage | Ack | PutSample | ChallengeNow | ChallengeDone
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(tuple[int, Message])

@@ -4,6 +4,7 @@ The pydantic models are the form of the file; `load_recipe` reads it, reports ev
 golden picture and the hash. All places are in pixels of the golden picture.
 """
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -58,6 +59,30 @@ class Region(Section):
     box: Box
     pins: tuple[Pin, ...] = Field(min_length=1, max_length=99)
 
+    @property
+    def pitch_px(self) -> float:
+        """The distance of the two nearest pins; of a region with one pin half its box's smaller side."""
+        pins = self.pins
+        distances = [math.dist((a.x, a.y), (b.x, b.y)) for k, a in enumerate(pins) for b in pins[k + 1 :]]
+        return min(distances, default=min(self.box.width, self.box.height) / 2)
+
+    @property
+    def lines(self) -> tuple[frozenset[str], ...]:
+        """The ids of the pins of each row and column, within a quarter of the pitch, and of the whole region."""
+        everything = frozenset(pin.pin_id for pin in self.pins)
+        return (everything, *_lines(self.pins, self.pitch_px / 4, "y"), *_lines(self.pins, self.pitch_px / 4, "x"))
+
+
+def _lines(pins: tuple[Pin, ...], reach_px: float, axis: str) -> list[frozenset[str]]:
+    """Group pins whose places along `axis` follow each other within `reach_px`."""
+    lines: list[list[Pin]] = []
+    for pin in sorted(pins, key=lambda pin: getattr(pin, axis)):
+        if lines and getattr(pin, axis) - getattr(lines[-1][-1], axis) <= reach_px:
+            lines[-1].append(pin)
+        else:
+            lines.append([pin])
+    return [frozenset(pin.pin_id for pin in line) for line in lines]
+
 
 class PinsAsk(Section):
     """Ask about each pin with a composite golden | test | signed difference."""
@@ -89,6 +114,33 @@ class Thresholds(Section):
     """Least share of the model's probability on the allowed answers; below it: NOT_DECIDABLE."""
 
 
+class PictureLimits(Section):
+    """How far a picture may be from the golden one where the pins are, before it is not decidable."""
+
+    min_light: float = Field(default=0.4, gt=0, le=1)
+    """Mean grey level, as a share of the golden picture's."""
+    max_light: float = Field(default=2.5, ge=1, le=20)
+    min_contrast: float = Field(default=0.3, ge=0, le=1)
+    """Standard deviation of the grey levels, as a share of the golden picture's."""
+    max_saturated: float = Field(default=0.1, ge=0, le=1)
+    """Share of saturated pixels beyond the golden picture's."""
+    min_sharpness: float = Field(default=0.08, ge=0, le=1)
+    """Variance of the Laplacian, as a share of the golden picture's."""
+
+
+class Measurement(Section):
+    """What is measured at each pin without the model, and whether it may object."""
+
+    veto: bool = False
+    """True: a pin that the model passed and the measurement does not find, or finds too far off, is not decidable."""
+    min_presence: float = Field(default=0.5, ge=0, le=1)
+    """Least correlation with the golden picture's pin."""
+    max_offset_px: float = Field(default=1000, gt=0, le=1000)
+    """Longest offset from the golden place, golden px."""
+    px_per_mm: float | None = Field(default=None, gt=0, le=10_000)
+    """Golden pixels a millimetre; None: not known."""
+
+
 class RecipeFile(Section):
     """The whole of recipe.yaml."""
 
@@ -106,6 +158,8 @@ class RecipeFile(Section):
     thresholds: Thresholds
     white_level: int = Field(default=255, ge=16, le=255)
     """Grey level that the model is shown as white: below 255 for pictures that are dark all over."""
+    picture: PictureLimits = PictureLimits()
+    measurement: Measurement = Measurement()
     deadline_ms: int = Field(ge=50, le=600_000)
     """Latest verdict, from the worker taking the job."""
 

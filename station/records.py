@@ -54,6 +54,11 @@ class Reason(enum.IntEnum):
     MODEL_UNSURE = 1003
     MODEL_SAYS_UNDECIDABLE = 1004
     COUNTS_DISAGREE = 1005
+    NO_CERTIFICATE = 1006
+    CHALLENGE_FAILED = 1007
+    MEASUREMENT_DISAGREES = 1008
+    IMPLAUSIBLE_PATTERN = 1009
+    PICTURE_UNUSABLE = 1010
     IMAGE_UNREADABLE = 2000
     IMAGE_WRONG_SIZE = 2001
     WRONG_ANSWER_FORM = 2002
@@ -99,6 +104,21 @@ class Registration(Record):
     scale: float
 
 
+class PinMeasure(Record):
+    """What OpenCV measures at one pin, without the model: evidence beside its answer."""
+
+    presence: float
+    """-1..1: normalised correlation with the golden picture's pin, where it is highest."""
+    offset_x_px: float
+    """Of the pin from its golden place, golden px; to the right."""
+    offset_y_px: float
+    """Down."""
+    offset_mm: float | None
+    """Length of the offset; None: the recipe does not say how many pixels a millimetre has."""
+    brightness: float
+    """Mean grey level at the pin's place, 0..255."""
+
+
 class RegionCrop(Record):
     """The pixels of one region, warped onto the golden picture's grid."""
 
@@ -107,6 +127,8 @@ class RegionCrop(Record):
     height_px: int
     pixels_rgb: bytes
     """height_px * width_px * 3 bytes, rows first."""
+    measured: tuple[PinMeasure, ...] = ()
+    """Of each pin of the region, in recipe order; empty: not measured."""
 
 
 class Failure(Record):
@@ -159,6 +181,8 @@ class PinReport(Record):
     """0..1."""
     defect_mode: str
     """A mode of the recipe or "none"."""
+    measured: PinMeasure | None = None
+    """None: not measured."""
 
 
 class RegionReport(Record):

@@ -122,6 +122,13 @@ class EngineSettings(Section):
     kill_ms: int = Field(default=30_000, ge=1_000, le=600_000)
 
 
+class ChallengeSettings(Section):
+    """When the model is challenged with known samples, besides the start and on command."""
+
+    every_min: int = Field(default=480, ge=0, le=100_000)
+    """0: never on schedule."""
+
+
 class JournalSettings(Section):
     """Where verdicts are kept."""
 
@@ -231,6 +238,7 @@ class SettingsFile(Section):
     capture: CaptureSettings = CaptureSettings()
     queue: QueueSettings = QueueSettings()
     engine: EngineSettings = EngineSettings()
+    challenge: ChallengeSettings = ChallengeSettings()
     journal: JournalSettings = JournalSettings()
     outputs: OutputsSettings = OutputsSettings()
 

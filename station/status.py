@@ -9,6 +9,8 @@ import shutil
 from pathlib import Path
 
 from station import locks
+from station.challenge import ChallengeRun
+from station.challenge_file import last_run, log_path
 from station.errors import StationError
 from station.journal_reader import JournalReader
 from station.plc_client import PlcClient
@@ -42,6 +44,8 @@ class Status(Record):
     """All verdicts in the journal."""
     last: tuple[Verdict, ...]
     """Newest first."""
+    challenge: ChallengeRun | None
+    """The last one of the log; None: none yet."""
     disk_free_bytes: int
     disk_total_bytes: int
 
@@ -62,6 +66,7 @@ def status(settings: Settings) -> Status:
         waiting=_waiting(settings),
         counts=reader.counts() if reader else dict.fromkeys(Evaluation, 0),
         last=tuple(reader.last(LAST_VERDICTS)) if reader else (),
+        challenge=last_run(log_path(journal)),
         disk_free_bytes=usage.free,
         disk_total_bytes=usage.total,
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.text import Text
 
+from station.challenge import ChallengeRun
 from station.finding import Finding, Level
 from station.fsck import Report
 from station.records import Evaluation, Reason, Registration, Verdict
@@ -82,6 +83,23 @@ def print_report(report: Report) -> None:
             out.print(f"{'':22}-> {line}", markup=False)
         if rule.broken > len(rule.found):
             out.print(f"{'':22}-> and {rule.broken - len(rule.found)} more", markup=False)
+
+
+def print_challenge(run: ChallengeRun) -> None:
+    """Print each step of a challenge, and below one that failed what is wrong."""
+    out = console()
+    for step in run.steps:
+        word, style = ("FAIL", "red") if step.problem else ("ok", "green")
+        out.print(Text.assemble((f"{word:4}  ", style), f"{step.guard:5}{step.name:24}  must be {step.wanted}"))
+        if step.problem:
+            out.print(f"{'':6}-> {step.problem}", markup=False)
+    out.print(f"Challenge ({run.cause}) of {run.model.name}: {_end_of(run)}", markup=False)
+
+
+def _end_of(run: ChallengeRun) -> str:
+    if run.is_passed:
+        return f"all {len(run.steps)} passed."
+    return f"{len(run.problems)} of {len(run.steps)} failed: nothing is OK until a challenge passes."
 
 
 def print_status(status: Status) -> None:
@@ -161,9 +179,14 @@ def _status_rows(status: Status) -> list[tuple[str, str]]:
         ("spool", _count(waiting.spool, "waiting for a verdict")),
         ("quarantine", _count(waiting.quarantine, "unreadable")),
         ("verdicts", shares),
+        ("challenge", _challenge(status.challenge)),
         ("disk", f"{status.disk_free_bytes / 2**30:.1f} of {status.disk_total_bytes / 2**30:.1f} GiB free"),
         ("model", f"{status.last[0].model.name} {status.last[0].model.sha256[:12]}" if status.last else "none yet"),
     ]
+
+
+def _challenge(run: ChallengeRun | None) -> str:
+    return f"{run.ended_utc[:19]} ({run.cause}) {'; '.join((_end_of(run), *run.problems))}" if run else "none yet"
 
 
 def _runs(pid: int | None) -> str:

@@ -6,7 +6,7 @@ each is one process with one ZeroMQ context. What is configured wrongly is found
 
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
@@ -14,9 +14,14 @@ import zmq
 
 from station.capture.crop import golden_crops
 from station.capture.service import CaptureService
+from station.certificate_file import Certified
+from station.challenge import ChallengeRun
+from station.challenge_client import challenge
+from station.challenge_file import log_path, read_samples
 from station.curve import ClientKeys, Door, client_keys
 from station.engine.frames import EngineSpec
 from station.errors import ConfigurationError
+from station.guards import live_probes, start_probes
 from station.inspection import Inspection
 from station.journal_reader import JournalReader
 from station.judge import judge
@@ -31,10 +36,11 @@ from station.outputs.opcua_link import OpcuaLink
 from station.outputs.publisher import PublisherOutput
 from station.recipe import Recipe
 from station.recipe_file import load_recipe
-from station.records import ImageRef, Job, RegionCrop
+from station.records import RegionCrop
 from station.settings import Settings, is_of_this_machine
 from station.supervisor_notify import ServiceNotifier
 from station.watch import Position, Watch
+from station.worker.challenger import Challenger, Material
 from station.worker.changeover import Changeover, Product
 from station.worker.engine_host import EngineHost
 from station.worker.journal import Journal
@@ -105,6 +111,13 @@ def watch(settings: Settings, since: Position | None, timeout_s: float | None) -
         yield subscription
 
 
+def run_challenge(settings: Settings, timeout_s: float) -> ChallengeRun | None:
+    """Have the running worker challenge its model; None: it has none. Raises QueueError."""
+    endpoint = settings.queue.endpoint
+    with _context() as context:
+        return challenge(context, endpoint, timeout_s, _shown_to(settings, endpoint))
+
+
 def make_inspection(recipe: Recipe) -> Inspection:
     """Return the recipe's questions. Raises ConfigurationError if the golden picture cannot be read."""
     return Inspection(recipe, golden_crops(recipe))
@@ -126,10 +139,14 @@ def _shown_to(settings: Settings, *endpoints: str) -> ClientKeys | None:
 def _worker(settings: Settings, recipe: Recipe, context: Context, door: Door | None) -> WorkerService:
     journal = Journal(settings.journal.path)
     numbered = _numbered_recipes(settings)
-    products = {number: _product(each) for number, each in numbered.items()}
+    products = {number: _product(settings, each) for number, each in numbered.items()}
     start = next(
         (product for product in products.values() if product.recipe.sha256 == recipe.sha256), None
-    ) or _product(recipe)
+    ) or _product(settings, recipe)
+    every = {product.recipe.sha256: product for product in (start, *products.values())}
+    certified = {sha256: Certified(product.recipe, product.inspection.question) for sha256, product in every.items()}
+    engine = EngineHost(engine_spec(settings), settings.engine.kill_ms)
+    challenger = _challenger(settings, start, every.values())
     outputs = _outputs(settings, recipe, numbered, context, journal, door)
     queue = settings.queue
     return WorkerService(
@@ -137,7 +154,14 @@ def _worker(settings: Settings, recipe: Recipe, context: Context, door: Door | N
         config_sha256=settings.config_sha256,
         recipe=recipe,
         inspection=start.inspection,
-        judge=judge,
+        judge=lambda recipe, job, regions, trouble: judge(
+            recipe,
+            job,
+            regions,
+            trouble,
+            certified[recipe.sha256].bar(engine.model, is_simulated=engine.is_simulated)
+            or (challenger.bar if challenger else None),
+        ),
         queue=JobQueue(
             context,
             queue.endpoint,
@@ -146,12 +170,12 @@ def _worker(settings: Settings, recipe: Recipe, context: Context, door: Door | N
             None if is_of_this_machine(queue.endpoint) else door,
         ),
         door=door,
-        engine=EngineHost(engine_spec(settings), settings.engine.kill_ms),
+        engine=engine,
         journal=journal,
         outputs=outputs,
         notifier=ServiceNotifier(),
         triggers=_triggers(settings, recipe, outputs),
-        golden=start.golden,
+        challenger=challenger,
         changeover=Changeover(products, start, settings.journal.path.with_name(IN_FORCE)),
         may_be_ready=lambda: all(output.is_armed for output in outputs if isinstance(output, ModbusClientOutput)),
     )
@@ -264,26 +288,32 @@ def _numbered_recipes(settings: Settings) -> dict[int, Recipe]:
     return recipes
 
 
-def _product(recipe: Recipe) -> Product:
-    """Return what the worker needs of a recipe. Raises ConfigurationError if the golden picture cannot be read."""
+def _product(settings: Settings, recipe: Recipe) -> Product:
+    """Return what the worker needs of a recipe. Raises ConfigurationError if its files cannot be read."""
     crops = golden_crops(recipe)
-    return Product(recipe, Inspection(recipe, crops), _golden_job(recipe, crops))
+    return Product(recipe, Inspection(recipe, crops), _material(recipe, crops) if _has_model(settings) else None)
 
 
-def _golden_job(recipe: Recipe, crops: dict[str, RegionCrop]) -> Job:
-    """Return the golden picture as a part in perfect place."""
-    return Job(
-        job_id="golden-check",
-        part_id=None,
-        image=ImageRef(name=recipe.file.golden, sha256=recipe.file.golden_sha256, size_bytes=0),
-        recipe=recipe.file.recipe,
-        recipe_sha256=recipe.sha256,
-        registration=None,
-        crops=tuple(crops.values()),
-        failure=None,
-        captured_utc="",
-        capture_ms=0.0,
+def _has_model(settings: Settings) -> bool:
+    return settings.engine.kind != "scripted"
+
+
+def _material(recipe: Recipe, golden: dict[str, RegionCrop]) -> Material:
+    """Return what the model is challenged with."""
+    return Material(
+        start_probes(recipe, golden),
+        tuple(read_samples(recipe).values()),
+        lambda job, turn: live_probes(recipe, golden, job, turn),
     )
+
+
+def _challenger(settings: Settings, start: Product, products: Iterable[Product]) -> Challenger | None:
+    """Return what challenges the model; None for the scripted engine, which has none."""
+    if start.material is None:
+        return None
+    log, every_min = log_path(settings.journal.path), settings.challenge.every_min
+    known = [sample for product in products if product.material for sample in product.material.samples]
+    return Challenger(start.recipe, start.material, log, every_min=every_min, known=known)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -50,11 +50,13 @@ def write_config(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def station(arguments: Sequence[str | Path], **options: Any) -> subprocess.CompletedProcess[str]:
+def station(
+    arguments: Sequence[str | Path], timeout_s: float = END_S, **options: Any
+) -> subprocess.CompletedProcess[str]:
     """Run the command line to its end."""
     command = [sys.executable, "-m", "station", *map(str, arguments)]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=END_S, check=False, env=environment(), **options
+        command, capture_output=True, text=True, timeout=timeout_s, check=False, env=environment(), **options
     )
 
 
@@ -67,8 +69,17 @@ def environment(script: Path | None = None) -> dict[str, str]:
 class RunningStation:
     """`station run`; a context manager. On the way out it must end with `expected_code`."""
 
-    def __init__(self, config: Path, script: Path | None = None) -> None:
+    def __init__(
+        self,
+        config: Path,
+        script: Path | None = None,
+        until: Callable[[dict[str, int]], bool] = lambda plc: bool(plc["Online"]),
+        start_s: float = START_S,
+    ) -> None:
+        """`until`: what the PLC must see before the test goes on, within `start_s`."""
+        self._start_s = start_s
         self._config = config
+        self._until = until
         self._log = config.with_name("station.log").open("wb")
         self._environment = environment(script)
         self.expected_code = 0
@@ -77,7 +88,7 @@ class RunningStation:
         command = [sys.executable, "-m", "station", "run", "--config", str(self._config)]
         self.process = subprocess.Popen(command, stderr=self._log, env=self._environment)
         try:
-            wait_until(self._is_online, START_S)
+            wait_until(self._is_there, self._start_s)
         except BaseException:
             self.end()
             raise
@@ -120,9 +131,9 @@ class RunningStation:
         with PlcClient("127.0.0.1", self.settings.outputs.modbus_server.port) as plc:
             return plc.status()
 
-    def _is_online(self) -> bool:
+    def _is_there(self) -> bool:
         assert self.process.poll() is None, self.log
         try:
-            return bool(self.plc()["Online"])
+            return self._until(self.plc())
         except StationError:
             return False

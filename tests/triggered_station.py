@@ -12,12 +12,14 @@ import zmq
 
 from station import messages
 from station.engine.frames import EngineSpec
+from station.guards import Wanted
 from station.outputs.base import Output
 from station.outputs.modbus_server import ModbusServerOutput
 from station.outputs.plc_rules import Part, Program
 from station.plc_simulator import SCAN_S, Misbehaviour, PlcSimulator
 from station.records import Job, Verdict
 from station.supervisor_notify import ServiceNotifier
+from station.worker.challenger import Challenger, Material
 from station.worker.engine_host import EngineHost
 from station.worker.journal import Journal
 from station.worker.queue import JobQueue
@@ -25,7 +27,7 @@ from station.worker.service import WorkerService
 from station.worker.triggers import Triggers
 from tests.ports import free_port
 from tests.waiting import wait_until
-from tests.worker_parts import IDENTITY, RECIPE_SHA256, FakeInspection, fake_judge, make_job, make_recipe
+from tests.worker_parts import IDENTITY, RECIPE_SHA256, FakeInspection, fake_judge, make_job, make_probe, make_recipe
 
 
 class Shown:
@@ -59,14 +61,22 @@ class TriggeredStation:
     """A worker that waits for triggers; `camera` is what capture would send."""
 
     def __init__(
-        self, folder: Path, *, picture_window_ms: int = 150, deadline_ms: int = 5_000, outputs: tuple[Output, ...] = ()
+        self,
+        folder: Path,
+        *,
+        picture_window_ms: int = 150,
+        deadline_ms: int = 5_000,
+        outputs: tuple[Output, ...] = (),
+        probe: Wanted | None = None,
     ) -> None:
+        """`probe`: what the one probe of its challenges must come to (it comes to OK); None: it is not challenged."""
         self.port = free_port()
         self.shown = Shown()
         self._folder = folder
         self._window_ms = picture_window_ms
         self._deadline_ms = deadline_ms
         self._more = outputs
+        self._probe = probe
         self._context = zmq.Context()
         self._stop = threading.Event()
 
@@ -75,6 +85,12 @@ class TriggeredStation:
         """Run the worker, until the engine is ready and to the end of the block."""
         endpoint = f"ipc://{self._folder}/jobs.ipc"
         recipe = make_recipe(self._deadline_ms)
+        probes = [make_probe(recipe, wanted=self._probe)] if self._probe else []
+        self.challenger = (
+            Challenger(recipe, Material(probes, (), lambda _job, _turn: ()), self._folder / "challenges.jsonl")
+            if probes
+            else None
+        )
         self.output = ModbusServerOutput("127.0.0.1", self.port, triggered=True, recipe_sha256=RECIPE_SHA256)
         self._queue = JobQueue(self._context, endpoint, credit=16, identity=IDENTITY)
         service = WorkerService(
@@ -89,7 +105,7 @@ class TriggeredStation:
             outputs=(self.output, *self._more, self.shown),
             notifier=ServiceNotifier(),
             triggers=Triggers(self.output, self._window_ms, recipe),
-            golden=make_job("golden-check"),
+            challenger=self.challenger,
             may_be_ready=may_be_ready,
         )
         thread = threading.Thread(target=service.run, args=(self._stop,))
@@ -99,7 +115,7 @@ class TriggeredStation:
         self._dealer.linger = 0
         self._dealer.connect(endpoint)
         try:
-            wait_until(lambda: self.shown.ready or (service._engine.is_ready and not may_be_ready()))
+            wait_until(lambda: self.shown.ready or (service._engine.is_ready and (self._probe or not may_be_ready())))
             yield
         finally:
             self._stop.set()

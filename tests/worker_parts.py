@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from station.engine.base import Answer, Picture, Query, Question, Slot
+from station.guards import Probe, Wanted
 from station.judge import Judgement
 from station.messages import Identity
 from station.recipe import Box, Pin, PinsAsk, Recipe, RecipeFile, Region, RegistrationLimits, ReportAsk, Thresholds
@@ -151,6 +152,15 @@ class FakeInspection:
                 ms=ms,
             ),
         )
+
+
+def make_probe(recipe: Recipe, name: str = "golden", wanted: Wanted = Wanted.OK) -> Probe:
+    """Return a probe that the scripted engine answers as `field` or "probe NAME"."""
+    job, inspection = make_job(f"probe {name}"), FakeInspection()
+    return Probe(
+        guard="G5", name=name, catches="it does not look", wanted=wanted, inspection=inspection,  # type: ignore[arg-type]
+        recipe=recipe, job=job, queries=inspection.queries(job),
+    )  # fmt: skip
 
 
 def fake_judge(

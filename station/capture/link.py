@@ -16,7 +16,18 @@ from station import failpoints
 from station.complaints import Complaints
 from station.curve import ClientKeys
 from station.errors import QueueError
-from station.messages import MAX_MESSAGE_BYTES, Ack, Credit, Hello, JobMessage, Refusal, Sighting, decode, encode
+from station.messages import (
+    MAX_MESSAGE_BYTES,
+    Ack,
+    Credit,
+    Hello,
+    JobMessage,
+    PutSample,
+    Refusal,
+    Sighting,
+    decode,
+    encode,
+)
 from station.records import Job
 
 HELLO_EVERY_S = 1.0
@@ -55,6 +66,7 @@ class WorkerLink:
         self._waiting: deque[Job] = deque()
         self._unacked: dict[str, tuple[Job, float]] = {}
         self._session = ""
+        self._wanted: list[str] = []
         self._next_hello_s = 0.0
         self._heard_s = time.monotonic()
         self.is_silent = False
@@ -101,6 +113,11 @@ class WorkerLink:
         self._hello = encode(hello)
         self._next_hello_s = 0.0
 
+    def take_wanted(self) -> list[str]:
+        """Return the challenge samples, by hash, that the worker wants in the hot folder; each once."""
+        wanted, self._wanted = self._wanted, []
+        return wanted
+
     def tell(self, sighting: Sighting) -> None:
         """Tell the worker of a picture at once, whatever the credit; if it cannot be sent, the job will tell."""
         if not self.is_silent:
@@ -140,6 +157,8 @@ class WorkerLink:
             self._hear()
             if isinstance(message, Credit):
                 self._take_credit(message)
+            elif isinstance(message, PutSample):
+                self._wanted.append(message.sha256)
             elif isinstance(message, Ack) and message.job_id in self._unacked:
                 del self._unacked[message.job_id]
                 failpoints.hit("ack-taken")

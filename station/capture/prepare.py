@@ -1,4 +1,4 @@
-"""One picture file becomes one job: gate -> registration -> crop.
+"""One picture file becomes one job: gate -> registration -> crop -> is it usable.
 
 In: the file's bytes and its job id. Out: always a Job; what makes the picture impossible to inspect is its `failure`.
 The service guards against exceptions nobody thought of; here only CaptureErrors are expected.
@@ -8,11 +8,15 @@ Runs in capture's one thread.
 import time
 from pathlib import Path
 
-from station.capture.crop import crops, golden_picture
+import msgspec
+
+from station.capture.crop import crops, golden_crops, golden_picture
 from station.capture.gate import CaptureLimits, check_size, declared_size, decode
 from station.capture.job_id import captured_at
+from station.capture.measure import PinMeasurer
 from station.capture.picture_file import PictureFile, nothing_read, read_path
 from station.capture.registration import PartFinder
+from station.capture.usable import check_usable, look
 from station.errors import CaptureError
 from station.recipe import Recipe
 from station.records import Failure, ImageRef, Job, Reason, RegionCrop, Registration
@@ -27,6 +31,12 @@ class Preparer:
         self.limits = limits
         self._golden_size = (golden.shape[1], golden.shape[0])
         self._finder = PartFinder(recipe.file.registration, golden)
+        golden_regions = golden_crops(recipe)
+        self._golden_look = {name: look(crop) for name, crop in golden_regions.items()}
+        px_per_mm = recipe.file.measurement.px_per_mm
+        self._measurers = [
+            PinMeasurer(region, golden_regions[region.region_id], px_per_mm) for region in recipe.file.regions
+        ]
 
     def prepare(self, job_id: str, picture: PictureFile, seen_ns: int) -> Job:
         """Return the job of this picture; `seen_ns` is when the complete file was seen, time.monotonic_ns()."""
@@ -46,7 +56,12 @@ class Preparer:
         check_size(image.name, size, self._golden_size)
         frame = decode(image.name, picture.data, size)
         registration = self._finder.find(frame)
-        return registration, crops(frame, self.recipe, registration)
+        regions = crops(frame, self.recipe, registration)
+        check_usable(regions, self._golden_look, self.recipe.file.picture)
+        measured = (measurer.measure(crop) for measurer, crop in zip(self._measurers, regions, strict=True))
+        return registration, tuple(
+            msgspec.structs.replace(crop, measured=pins) for crop, pins in zip(regions, measured, strict=True)
+        )
 
     def _job(
         self,

@@ -26,6 +26,7 @@ from station.capture.link import WorkerLink
 from station.capture.picture_file import PictureFile, nothing_read
 from station.capture.prepare import Preparer, unreadable
 from station.capture.spool import MAX_TRIES, DiskFailedError, Folders, Pending, Spool
+from station.challenge_file import put_sample, read_samples
 from station.complaints import Complaints
 from station.curve import ClientKeys
 from station.disk import DiskRoom
@@ -88,6 +89,9 @@ class CaptureService:
         self._preparers = {each.sha256: Preparer(each, limits) for each in (recipe, *more)}
         self._preparer = self._preparers[recipe.sha256]
         deadline_ms = max(each.file.deadline_ms for each in (recipe, *more))
+        self._samples = {sha: (each, sample) for each in (recipe, *more) for sha, sample in read_samples(each).items()}
+        self._hot_folder = capture.hot_folder
+        self._sample_jobs: set[str] = set()
         self._spool = Spool(folders, limits.max_file_bytes)
         self._room = DiskRoom(capture.spool)
         self._hot = HotFolder(capture.hot_folder, capture.rescan_s, capture.settle_ms)
@@ -128,6 +132,8 @@ class CaptureService:
         for ack in self._link.wait(self._rest_s(), self._hot.event_fd):
             self._to_release.append(_Judged(self._at_worker.pop(ack.job_id), ack.unreadable))
         self._follow(self._link.recipe_sha256)
+        for sha256 in self._link.take_wanted():
+            self._put_sample(sha256)
         if not self._found and self._hot.due_in_s() == 0:
             self._found.extend(self._hot.scan())
         if self._found:
@@ -201,6 +207,8 @@ class CaptureService:
     def _send(self, waiting: _Waiting) -> None:
         job = msgspec.structs.replace(self._job(waiting), captured_ns=waiting.captured_ns)
         self._at_worker[job.job_id] = waiting.pending
+        if job.image.sha256 in self._samples:
+            self._sample_jobs.add(job.job_id)
         self._link.add(job)
 
     def _job(self, waiting: _Waiting) -> Job:
@@ -242,12 +250,30 @@ class CaptureService:
         for _ in range(len(self._to_release)):
             judged = self._to_release.popleft()
             try:
-                self._spool.release(judged.pending, judged.unreadable)
+                self._release(judged)
             except DiskFailedError:
                 raise
             except SpoolError as error:
                 self._complaints.say("cannot release", str(error))
                 self._to_release.append(judged)
+
+    def _release(self, judged: _Judged) -> None:
+        if judged.pending.job_id in self._sample_jobs:
+            self._spool.discard(judged.pending)
+            self._sample_jobs.discard(judged.pending.job_id)
+        else:
+            self._spool.release(judged.pending, judged.unreadable)
+
+    def _put_sample(self, sha256: str) -> None:
+        """Put a challenge sample into the hot folder; if that cannot be, the worker notices that it does not come."""
+        if sha256 not in self._samples:
+            text = "The worker wants a challenge sample that capture does not have: restart both services."
+            self._complaints.say("unknown sample", text)
+            return
+        try:
+            put_sample(*self._samples[sha256], self._hot_folder)
+        except OSError as error:
+            self._complaints.say("cannot put sample", f"A challenge sample cannot be put into the hot folder: {error}.")
 
     def _state(self) -> str:
         """Return one line for `systemctl status`."""

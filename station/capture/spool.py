@@ -141,6 +141,16 @@ class Spool:
             self._job_ids = JobIds()  # nothing left to come after: the clock counts again, even if it was set back
         failpoints.hit("release-done")
 
+    def discard(self, pending: Pending) -> None:
+        """Remove the copy of a challenge sample: the sample itself is beside the recipe. Raises SpoolError."""
+        try:
+            for file in (pending.path, *self._marks(pending)):
+                file.unlink(missing_ok=True)
+            pending.path.parent.rmdir()
+        except OSError as error:
+            raise _mapped(error, f"{pending.path} cannot be removed from the spool") from error
+        self._open_jobs.discard(pending.job_id)
+
     def begin(self, pending: Pending) -> bool:
         """Mark that the picture is about to be looked into; False if that has ended the process `MAX_TRIES` times.
 

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from station.challenge import Standing
 from station.outputs.plc_orders import Order
 from station.records import Job, Verdict
 
@@ -54,6 +55,9 @@ class TriggerSource(Protocol):
 
     def load_is(self, waiting_jobs: int, *, is_storage_low: bool, is_disk_full: bool) -> None:
         """Tell the PLC how many jobs have no verdict yet, and whether the disk has little room or takes no more."""
+
+    def challenged(self, standing: Standing) -> None:
+        """Tell the PLC where the station stands with its challenges."""
 
     def command_done(self, *, succeeded: bool) -> None:
         """Tell the PLC how its command ended."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from station.challenge import Standing
 from station.outputs import plc_state
 from station.outputs.handshake_tables import (
     MACHINE_OF,
@@ -60,6 +61,7 @@ class Handshake(Record, frozen=True):
     """The worker said so, at start and at the end: offline whatever else holds."""
     has_turned: bool = False
     """The worker's loop runs, or did."""
+    challenge: Standing = Standing.NOT_ASKED
     fault: FaultCode = FaultCode.NONE
     """Stays until the PLC clears it; no trigger is taken meanwhile."""
     waiting: tuple[Verdict, ...] = ()
@@ -172,6 +174,11 @@ def beaten(before: Handshake, *, ready: bool, now_ns: int) -> Handshake:
     return _settled(after)
 
 
+def challenged(before: Handshake, standing: Standing) -> Handshake:
+    """Take in where the station stands with its challenges; a failed one is a fault that only a passed one ends."""
+    return _settled(msgspec.structs.replace(before, challenge=standing))
+
+
 def command_done(before: Handshake, *, succeeded: bool) -> Handshake:
     """Take in that the worker carried out, or refused, the command. After a failed change there is no recipe."""
     after = _step(before, Event.COMMAND_DONE if succeeded else Event.COMMAND_REFUSED)
@@ -211,6 +218,8 @@ def view(handshake: Handshake) -> PlcState:
         recipe_loaded=handshake.recipe_loaded if handshake.has_recipe else 0,
         recipe_used=handshake.recipes.get(result.recipe_sha256, 0) if result else 0,
         serial=handshake.serial,
+        challenge_due=handshake.challenge is Standing.DUE,
+        challenge_passed=handshake.challenge is Standing.PASSED,
     )
     return msgspec.structs.replace(handshake.state, signals=signals)
 
@@ -332,7 +341,8 @@ def _settled(before: Handshake) -> Handshake:
     """Bring what follows from other things up to date: online, withdrawn passes, the next result, TriggerReady."""
     reason = _offline_reason(before)
     had_pass = before.state.result is not None and plc_state.is_pass(before.state.result)
-    fault = FaultCode.DISK_FULL if before.is_disk_full else before.fault
+    fault = FaultCode.CHALLENGE_FAILED if before.challenge is Standing.FAILED else FaultCode.NONE
+    fault = FaultCode.DISK_FULL if before.is_disk_full else before.fault or fault
     state = msgspec.structs.replace(before.state, offline_reason=reason, station_fault=fault)
     after = msgspec.structs.replace(before, state=state)
     if reason is not OfflineReason.NONE:
@@ -354,6 +364,10 @@ def _offline_reason(handshake: Handshake) -> OfflineReason:
         return OfflineReason.NO_RECIPE
     if handshake.is_disk_full:
         return OfflineReason.STOPPED_OR_FAULT
+    if handshake.challenge is Standing.FAILED:
+        return OfflineReason.STOPPED_OR_FAULT
+    if handshake.challenge is Standing.DUE:
+        return OfflineReason.CHALLENGE_DUE
     if not handshake.is_engine_ready:
         return OfflineReason.MODEL_LOADING
     if handshake.triggered and handshake.plc_link is not PlcLink.ALIVE:

@@ -19,6 +19,7 @@ from concurrent.futures import Future
 from pymodbus.constants import ExcCodes
 from pymodbus.simulator import DataType, SimData, SimDevice
 
+from station.challenge import Standing
 from station.complaints import Complaints
 from station.errors import OutputError, OutputLostError
 from station.outputs import handshake, plc_map
@@ -133,6 +134,10 @@ class ModbusServerOutput:
         self._exchange.step(
             lambda now: handshake.load_is(now, waiting_jobs, is_storage_low=is_storage_low, is_disk_full=is_disk_full)
         )
+
+    def challenged(self, standing: Standing) -> None:
+        """Show where the station stands with its challenges."""
+        self._exchange.step(lambda now: handshake.challenged(now, standing))
 
     def command_done(self, *, succeeded: bool) -> None:
         """Show how the command ended."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import zmq
 
 from station import orders as messages
+from station.challenge import Standing
 from station.complaints import Complaints
 from station.errors import OutputError, QueueError
 from station.outputs.plc_orders import CommandCode, CommandGiven, FreeRunning, Order, TriggerTaken
@@ -119,6 +120,9 @@ class OpcuaLink:
     def mismatched(self) -> None:
         """Tell that pictures and triggers do not match."""
         self._send(messages.Mismatch())
+
+    def challenged(self, standing: Standing) -> None:
+        """Nothing to tell: while no challenge has passed the worker is not ready, and its heartbeat says so."""
 
     def recipe_is(self, number: int) -> None:
         """Take in which recipe is in force; only the first may have no number."""

@@ -28,6 +28,7 @@ class OfflineReason(enum.IntEnum):
     MODEL_LOADING = 2
     SET_OFFLINE_BY_PLC = 3
     STOPPED_OR_FAULT = 5
+    CHALLENGE_DUE = 6
     NO_RECIPE = 7
     PLC_HEARTBEAT_LOST = 8
 
@@ -43,6 +44,7 @@ class FaultCode(enum.IntEnum):
     IMAGE_TRIGGER_MISMATCH = 23
     DEADLINE_PASSED = 24
     NO_MODEL = 31
+    CHALLENGE_FAILED = 32
     WRONG_ANSWER_FORM = 33
     RECIPE_CHANGED = 34
     RESULT_BUFFER_OVERRUN = 40
@@ -88,6 +90,8 @@ class Signals(Record, frozen=True):
     recipe_loaded: int = 0
     recipe_used: int = 0
     serial: str = ""
+    challenge_due: bool = False
+    challenge_passed: bool = False
 
 
 class PlcState(Record, frozen=True):

@@ -133,6 +133,8 @@ def _station_values(state: PlcState) -> dict[str, int]:
         "CommandExecuting": signals.command_executing,
         "CommandCompleted": signals.command_completed,
         "CommandFailed": signals.command_failed,
+        "GoldenCheckDue": signals.challenge_due,
+        "GoldenCheckPassed": signals.challenge_passed,
         "PlcHeartbeatLost": signals.plc_heartbeat_lost,
         "PlcHeartbeatEcho": signals.plc_heartbeat,
         "FreeResultBuffers": signals.free_buffers,

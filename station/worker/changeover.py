@@ -21,6 +21,7 @@ from station.engine.base import Answer, Query, Question
 from station.errors import JournalError
 from station.recipe import Recipe
 from station.records import Job, Record, RegionReport
+from station.worker.challenger import Material
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +48,8 @@ class Product(NamedTuple):
 
     recipe: Recipe
     inspection: InspectionRules
-    golden: Job | None
-    """What the PLC's golden check looks at."""
+    material: Material | None
+    """What the model is challenged with; None: there is no model."""
 
 
 class Turn(enum.Enum):

@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass
 
+from station.challenge_file import Sample
 from station.engine.base import Query
+from station.guards import Probe
 from station.records import Failure, Job, Timing, TriggerRef
+
+Check = Probe | Sample
 
 
 @dataclass
@@ -22,8 +26,8 @@ class Pending:
     """When the engine got the queries; None before, and again after it died over them."""
     trigger: TriggerRef | None = None
     """The PLC's trigger that its picture belongs to."""
-    is_check: bool = False
-    """The golden picture, looked at because the PLC asked: no part, no verdict."""
+    check: Check | None = None
+    """A step of a challenge: no part, no verdict."""
     deaths: int = 0
     """How often the engine died over this job."""
 

@@ -19,6 +19,7 @@ import msgspec
 import zmq
 
 from station import messages
+from station.challenge import ChallengeRun
 from station.complaints import Complaints
 from station.curve import Door
 from station.errors import QueueError
@@ -73,6 +74,7 @@ class JobQueue:
         self._lock: IO[bytes] | None = None
         self._undelivered: dict[str, messages.Ack] = {}
         self._sightings: list[messages.Sighting] = []
+        self._askers: list[bytes] = []
         self.complaints = Complaints(logger)
 
     @property
@@ -139,6 +141,19 @@ class JobQueue:
         if self._capture is not None:
             self._send(self._capture, self._credit)
 
+    def put_sample(self, sha256: str) -> bool:
+        """Ask capture to put a challenge sample into the hot folder; False: no capture is there yet."""
+        return self._capture is not None and self._send(self._capture, messages.PutSample(sha256=sha256))
+
+    def take_askers(self) -> list[bytes]:
+        """Return who has asked for a challenge since the last call."""
+        askers, self._askers = self._askers, []
+        return askers
+
+    def tell_asker(self, peer: bytes, run: ChallengeRun | None) -> None:
+        """Tell what came of the challenge. Never waits, never raises."""
+        self._send(peer, messages.ChallengeDone(run=run))
+
     def acknowledge(self, peer: bytes, ack: messages.Ack) -> None:
         """Tell capture that the journal has the verdict. Never waits, never raises."""
         if not self._send(peer, ack):
@@ -164,6 +179,8 @@ class JobQueue:
                 self._greet(parts[0], message)
             case _ if parts[0] in self._strangers:
                 pass  # it was told with its Hello
+            case messages.ChallengeNow():
+                self._askers.append(parts[0])
             case messages.Sighting():
                 self._sightings.append(message)
             case messages.JobMessage(session=self.session):

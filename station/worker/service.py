@@ -14,23 +14,28 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from station import failpoints
+from station.challenge import Standing
+from station.challenge_file import Sample
 from station.complaints import Complaints
 from station.curve import Door
 from station.disk import DiskRoom
+from station.guards import Probe
 from station.judge import Judgement
+from station.measurement import with_measures
 from station.messages import ack
 from station.outputs.base import Output
 from station.outputs.plc_orders import CommandCode, CommandGiven
 from station.recipe import Recipe
 from station.records import Evaluation, Failure, Job, Reason, RegionReport, ResultState, Verdict
 from station.supervisor_notify import ServiceNotifier
+from station.worker.challenger import Challenger
 from station.worker.changeover import Changeover, InspectionRules, Turn
 from station.worker.deadlines import Deadlines
 from station.worker.engine_host import EngineHost, EngineState, Outcome
 from station.worker.fanout import Fanout
 from station.worker.journal import Journal
 from station.worker.pairing import Pair
-from station.worker.pending import Pending
+from station.worker.pending import Check, Pending
 from station.worker.queue import JobQueue, Received
 from station.worker.triggers import Triggers
 
@@ -71,12 +76,12 @@ class WorkerService:
         outputs: Sequence[Output],
         notifier: ServiceNotifier,
         triggers: Triggers | None = None,
-        golden: Job | None = None,
         changeover: Changeover | None = None,
         door: Door | None = None,
+        challenger: Challenger | None = None,
         may_be_ready: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`triggers` None: no PLC. `golden` is what the PLC's golden check looks at. `door` None: nobody knocks.
+        """`triggers` None: no PLC. `door` None: nobody knocks. `challenger` None: there is no model to challenge.
 
         `changeover` None: the PLC cannot have another recipe.
         """
@@ -92,8 +97,9 @@ class WorkerService:
         self._outputs = Fanout(outputs)
         self._notifier = notifier
         self._triggers = triggers
-        self._golden = golden
         self._changeover = changeover
+        self._challenger = challenger
+        self._told: Standing | None = None
         self._door = door
         self._may_be_ready = may_be_ready
         self._held: dict[str, _Held] = {}
@@ -152,6 +158,7 @@ class WorkerService:
             self._take_outcome(outcome)
         self._ask_next()
         self._change_recipe(time.monotonic_ns())
+        self._challenge(time.monotonic_ns())
         if self._door:
             self._door.service()
         self._beat()
@@ -159,7 +166,14 @@ class WorkerService:
     def _wait_ms(self) -> int:
         """Return how long nothing needs to be done, rounded up so that the loop does not spin."""
         triggers_ns = self._triggers.next_due_ns() if self._triggers else None
-        dues_ns = (self._heartbeat_ns, self._deadlines.next_due_ns(), self._engine.next_due_ns(), triggers_ns)
+        challenge_ns = self._challenger.next_due_ns() if self._challenger else None
+        dues_ns = (
+            self._heartbeat_ns,
+            self._deadlines.next_due_ns(),
+            self._engine.next_due_ns(),
+            triggers_ns,
+            challenge_ns,
+        )
         due_ns = min(due_ns for due_ns in dues_ns if due_ns is not None)
         return max(0, -((time.monotonic_ns() - due_ns) // 1_000_000))
 
@@ -177,7 +191,8 @@ class WorkerService:
             return
         pending = Pending(received.peer, job, time.monotonic_ns())
         self._pending[job.job_id] = pending
-        fate = self._triggers.fate(job) if self._triggers else None
+        pending.check = self._sample_in(job)
+        fate = self._triggers.fate(job) if self._triggers and not pending.check else None
         if isinstance(fate, Failure):
             pending.trouble = fate
             return
@@ -193,7 +208,8 @@ class WorkerService:
     def _await_engine(self, pending: Pending) -> None:
         """Prepare the queries, while the engine may still be busy with the job before."""
         try:
-            pending.queries = self._inspection.queries(pending.job)
+            check = pending.check
+            pending.queries = check.queries if isinstance(check, Probe) else self._inspection.queries(pending.job)
         except Exception:  # noqa: BLE001 - outermost guard of a job
             pending.trouble = self._unexpected("asking about", pending.job)
             return
@@ -268,7 +284,8 @@ class WorkerService:
             tries = f" It ended {pending.deaths} times over this picture." if outcome.died else ""
             return None, Failure(reason=Reason.ENGINE_FAILED, detail=f"{outcome.detail}{tries}")
         try:
-            return self._inspection.regions(outcome.answers, outcome.ms), None
+            rules = pending.check.inspection if isinstance(pending.check, Probe) else self._inspection
+            return with_measures(rules.regions(outcome.answers, outcome.ms), pending.job), None
         except Exception:  # noqa: BLE001 - outermost guard of a job
             return None, self._unexpected("reading the answers about", pending.job)
 
@@ -290,10 +307,10 @@ class WorkerService:
         if self._triggers and self._triggers.is_open(pending.trigger):
             self._held[job.job_id] = _Held(pending, regions, trouble, inference_ms)
             return
-        judgement = self._judged(job, regions, trouble)
-        if pending.is_check:
-            self._end_check(is_passed=judgement.evaluation is Evaluation.OK)
+        if pending.check:
+            self._end_check(pending, regions, trouble, inference_ms)
             return
+        judgement = self._judged(job, regions, trouble)
         verdict = self._journal.append(
             Verdict(
                 station=self._station,
@@ -319,6 +336,8 @@ class WorkerService:
             )
         )
         self._outputs.send(verdict, job)
+        if self._challenger and verdict.evaluation is Evaluation.OK:
+            self._challenger.part_was_ok(job)
         failpoints.hit("outputs-sent")
         if self._triggers and pending.trigger:
             self._triggers.answered(pending.trigger)
@@ -333,12 +352,14 @@ class WorkerService:
             self._carry_out(command)
 
     def _carry_out(self, command: CommandGiven) -> None:
-        """Begin what the worker has to do with: another recipe, or the golden check."""
+        """Begin what the worker has to do with: another recipe, or a challenge."""
         if command.code is CommandCode.PREPARE_RECIPE:
             if self._changeover:
                 self._changeover.begin(command.argument, time.monotonic_ns())
-            return
-        self._check_golden()
+        elif self._challenger is None or not self._engine.is_ready:
+            self._end_command(succeeded=False)
+        else:
+            self._challenger.begin("plc", time.monotonic_ns(), lambda run: self._end_command(succeeded=run.is_passed))
 
     def _change_recipe(self, now_ns: int) -> None:
         """Take a change of the recipe one step further."""
@@ -347,8 +368,10 @@ class WorkerService:
         is_idle = self._engine.state is EngineState.READY and not self._pending and not self._held
         match self._changeover.turn(now_ns, is_idle=is_idle, capture_sha256=self._queue.capture_sha256):
             case Turn.USE:
-                self._recipe, self._inspection, self._golden = self._changeover.in_use
+                self._recipe, self._inspection, material = self._changeover.in_use
                 self._engine.prepare(self._inspection.question, now_ns)
+                if self._challenger and material:
+                    self._challenger.use(self._recipe, material, now_ns)
                 self._triggers.use(self._recipe, self._changeover.number())
                 self._queue.tell_recipe(self._recipe.sha256)
             case Turn.DONE:
@@ -356,20 +379,67 @@ class WorkerService:
             case Turn.FAILED:
                 self._triggers.command_done(succeeded=False)
 
-    def _check_golden(self) -> None:
-        """Look at the golden picture as if it were a part."""
-        if self._golden is None or not self._engine.is_ready:
-            self._end_check(is_passed=False)
+    def _end_command(self, *, succeeded: bool) -> None:
+        if self._triggers:
+            self._triggers.command_done(succeeded=succeeded)
+
+    def _challenge(self, now_ns: int) -> None:
+        """Take the next step of a challenge when there is nothing else to do, so that no part waits for it."""
+        for peer in self._queue.take_askers():
+            self._hear_asker(peer, now_ns)
+        if self._challenger is None:
             return
-        pending = self._pending[self._golden.job_id] = Pending(b"", self._golden, time.monotonic_ns(), is_check=True)
+        if self._engine.is_ready:
+            self._challenger.loaded(self._engine.starts, self._engine.model, now_ns)
+        self._challenger.overdue(now_ns)
+        if self._is_idle and (step := self._challenger.step()):
+            self._take_step(self._challenger, step, now_ns)
+        if self._triggers and self._challenger.standing is not self._told:
+            self._told = self._challenger.standing
+            self._triggers.challenged(self._told)
+
+    @property
+    def _is_idle(self) -> bool:
+        """True when no part is here and none is about to come."""
+        has_part = self._pending or self._held or (self._triggers and self._triggers.next_due_ns() is not None)
+        return self._engine.state is EngineState.READY and not has_part
+
+    def _hear_asker(self, peer: bytes, now_ns: int) -> None:
+        if self._challenger is None or not self._engine.is_ready:
+            self._queue.tell_asker(peer, None)
+        else:
+            self._challenger.begin("person", now_ns, lambda run: self._queue.tell_asker(peer, run))
+
+    def _take_step(self, challenger: Challenger, step: Check, now_ns: int) -> None:
+        """Ask the engine about a probe, or have capture put a sample into the hot folder."""
+        if isinstance(step, Sample):
+            if self._queue.put_sample(step.sha256):
+                challenger.sent(now_ns)
+            return
+        challenger.sent(now_ns)
+        pending = self._pending[step.job.job_id] = Pending(b"", step.job, now_ns, check=step)
         self._await_engine(pending)
 
-    def _end_check(self, *, is_passed: bool) -> None:
-        if self._triggers:
-            self._triggers.command_done(succeeded=is_passed)
+    def _end_check(
+        self, pending: Pending, regions: tuple[RegionReport, ...] | None, trouble: Failure | None, ms: float | None
+    ) -> None:
+        """Take in what came of a step. It has no verdict: neither the journal nor any output hears of it."""
+        if self._challenger and pending.check:
+            self._challenger.answered(pending.check, pending.job, regions, trouble, ms or 0.0)
+        if pending.peer:
+            self._queue.acknowledge(pending.peer, ack(pending.job.job_id, Reason.NONE, ""))
+
+    def _sample_in(self, job: Job) -> Sample | None:
+        """Return the challenge sample that came as this job, None when it is a part."""
+        sample = self._challenger.sample(job.image.sha256) if self._challenger else None
+        if sample and self._challenger:
+            self._challenger.came(sample)
+        return sample
 
     def _see(self) -> None:
         for sighting in self._queue.sightings():
+            if self._challenger and self._challenger.sample(sighting.sha256):
+                continue
             if self._triggers and not self._journal.judged(sighting.job_id):
                 self._triggers.see(sighting)
 
@@ -419,7 +489,8 @@ class WorkerService:
         self._heartbeat_ns = now_ns + HEARTBEAT_MS * 1_000_000
         if problem := self._room.problem:
             self.complaints.say("disk", problem)
-        ready = self._engine.is_ready and self._may_be_ready() and not problem
+        passed = self._challenger is None or self._challenger.bar is None
+        ready = self._engine.is_ready and self._may_be_ready() and not problem and passed
         if self._triggers:
             waiting_jobs = len(self._pending) + len(self._held)
             self._triggers.load_is(waiting_jobs, is_storage_low=self._room.is_low, is_disk_full=bool(problem))

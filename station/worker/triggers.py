@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 
+from station.challenge import Standing
 from station.messages import Sighting
 from station.outputs.base import TriggerSource
 from station.outputs.plc_orders import CommandGiven, FreeRunning, TriggerTaken
@@ -77,6 +78,11 @@ class Triggers:
         """Tell every source how many jobs have no verdict yet, and how much room the disk has."""
         for source in self._sources:
             source.load_is(waiting_jobs, is_storage_low=is_storage_low, is_disk_full=is_disk_full)
+
+    def challenged(self, standing: Standing) -> None:
+        """Tell the PLC where the station stands with its challenges."""
+        for source in self._sources:
+            source.challenged(standing)
 
     def command_done(self, *, succeeded: bool) -> None:
         """Tell who gave the command how it ended."""

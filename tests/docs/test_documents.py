@@ -15,6 +15,7 @@ from station.recipe import RecipeFile
 from station.records import (
     ImageRef,
     ModelRef,
+    PinMeasure,
     PinReport,
     Reason,
     RegionReport,
@@ -33,6 +34,7 @@ MESSAGES = (
     Registration,
     RegionReport,
     PinReport,
+    PinMeasure,
     ModelRef,
     Timing,
     Heartbeat,

@@ -11,8 +11,9 @@ import zmq
 from station.capture.prepare import Preparer
 from station.capture.service import CaptureService
 from station.capture.spool import MARK
+from station.challenge_file import folder_of, read_samples
 from station.errors import SpoolError
-from station.messages import Credit, Hello, JobMessage, ack, decode, encode
+from station.messages import Credit, Hello, JobMessage, PutSample, ack, decode, encode
 from station.recipe import Recipe
 from station.recipe_file import load_recipe
 from station.records import Failure, Job, Reason
@@ -46,6 +47,8 @@ class Worker(threading.Thread):
         self.jobs: list[Job] = []
         self.recipe_sha256 = ""
         """The recipe in force."""
+        self.wanted: list[str] = []
+        """Challenge samples, by hash, to be put into the hot folder."""
         self.hellos: list[str] = []
         """The recipes that capture said it has."""
         self.start()
@@ -65,6 +68,8 @@ class Worker(threading.Thread):
                 self.hellos.append(message.recipe_sha256)
             credit = Credit(session="s", jobs=self._credit, recipe_sha256=self.recipe_sha256)
             self._socket.send_multipart([peer, encode(credit)])
+            while self.wanted:
+                self._socket.send_multipart([peer, encode(PutSample(sha256=self.wanted.pop()))])
 
     def _send(self, peer: bytes, job: Job) -> None:
         failure = self.judged_before or job.failure
@@ -346,3 +351,22 @@ def test_a_recipe_that_capture_does_not_know_changes_nothing_and_is_reported(
     wait_until(lambda: station.in_archive() == ["a.jpg"])
     assert worker.jobs[0].recipe_sha256 == station.recipe.sha256
     assert any("does not know" in record.message for record in caplog.records)
+
+
+def test_a_challenge_sample_goes_the_way_of_every_picture_and_leaves_nothing(station: Station, worker: Worker) -> None:
+    folder = folder_of(station.recipe)
+    folder.mkdir()
+    (folder / "bent.png").write_bytes(encoded(draw_part(bent={"A2": (9.0, 0.0)}), ".png"))
+    (folder / "labels.csv").write_text("image,evaluation\nbent.png,NOT_OK\n")
+    (sha256,) = read_samples(station.recipe)
+    station.start()
+    worker.wanted = [sha256, "00" * 32]  # and one that capture does not know
+    wait_until(lambda: worker.jobs)
+    (job,) = worker.jobs
+    assert (job.image.name, job.image.sha256, job.failure) == ("challenge-bent.png", sha256, None)
+    wait_until(lambda: not list(station.spool.glob("*/*")))
+    station.deliver("part.jpg")
+    wait_until(lambda: station.in_archive() == ["part.jpg"])
+    assert station.in_quarantine() == []
+    assert list(station.hot.iterdir()) == []
+    assert (folder / "bent.png").exists()

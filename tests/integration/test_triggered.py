@@ -9,7 +9,9 @@ import msgspec
 import pytest
 
 from station import disk
+from station.challenge_file import last_run
 from station.engine.scripted import SCRIPT_VARIABLE, Script
+from station.guards import Wanted
 from station.journal_reader import JournalReader
 from station.outputs.plc_control import Control
 from station.outputs.plc_orders import CommandCode
@@ -137,14 +139,40 @@ def test_a_plc_that_misbehaves_gets_every_part_decided_once(
     assert all(shown[act.trigger_id] is Evaluation.OK for act in plc.acts if act.accepted)
 
 
-def test_the_golden_check_runs_the_golden_picture_and_leaves_no_row(station: TriggeredStation, tmp_path: Path) -> None:
-    with station.plc() as plc:
+def command_golden_check(plc: PlcSimulator, ends: str) -> None:
+    order = Control(command_code=CommandCode.RUN_GOLDEN_CHECK, execute_command=True, plc_heartbeat=9)
+    plc._client.write_registers(0, encode_control(order))
+    plc._write = lambda _control: None  # type: ignore[assignment,method-assign]
+    scan_until(plc, ends)
+
+
+def test_the_golden_check_is_a_challenge_and_leaves_no_row(tmp_path: Path) -> None:
+    station = TriggeredStation(tmp_path, probe=Wanted.OK)
+    with station.running(), station.plc() as plc:
         scan_until(plc, "TriggerReady")
-        order = Control(command_code=CommandCode.RUN_GOLDEN_CHECK, execute_command=True, plc_heartbeat=9)
-        plc._client.write_registers(0, encode_control(order))
-        plc._write = lambda _control: None  # type: ignore[assignment,method-assign]
-        scan_until(plc, "CommandCompleted")
+        assert plc.shown()["GoldenCheckPassed"]
+        command_golden_check(plc, "CommandCompleted")
     assert JournalReader(tmp_path / "journal.sqlite").last(10) == []
+    assert station.shown.verdicts == []
+    last = last_run(tmp_path / "challenges.jsonl")
+    assert last
+    assert (last.cause, last.is_passed) == ("plc", True)
+
+
+def test_a_model_that_passes_what_it_must_not_is_offline_with_its_own_fault(tmp_path: Path) -> None:
+    station = TriggeredStation(tmp_path, probe=Wanted.NOT_RELEASED)
+    with station.running(), station.plc() as plc:
+        scan_until(plc, "Fault")
+        shown = plc.shown()
+        assert (shown["Online"], shown["TriggerReady"], shown["GoldenCheckPassed"]) == (0, 0, 0)
+        assert (shown["FaultCode"], shown["OfflineReason"]) == (
+            FaultCode.CHALLENGE_FAILED,
+            OfflineReason.STOPPED_OR_FAULT,
+        )
+        plc._client.write_registers(0, encode_control(Control(clear_fault=True, plc_heartbeat=8)))
+        command_golden_check(plc, "CommandFailed")
+        assert plc.shown()["FaultCode"] == FaultCode.CHALLENGE_FAILED, "only a passed challenge ends it"
+    assert not station.shown.ready
 
 
 def test_a_station_whose_coupler_is_not_armed_is_never_online(tmp_path: Path) -> None:

@@ -2,15 +2,21 @@
 
 import subprocess
 import sys
-from collections import defaultdict
+from itertools import islice
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 
+from calibration.run_set import LabelledSet
+from station.certificate_file import Certified
 from station.inspect_pictures import inspect
-from station.labels import Label, differences, read_labels
-from station.records import Evaluation
+from station.inspection import Inspection
+from station.labels import differences, read_labels
+from station.manifest import load_manifest
+from station.recipe_file import load_recipe
+from station.records import Evaluation, Reason
 from station.settings_file import load_settings
 
 ROOT = Path(__file__).parents[2]
@@ -50,15 +56,41 @@ def station_asking(folder: Path, ask: str, images: int) -> Path:
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("images", [1, 2])
 def test_asked_by_report_the_model_fills_in_the_five_lines(tmp_path: Path, images: int) -> None:
-    labels: dict[str, list[Label]] = defaultdict(list)
-    for label in read_labels(DEMO)[:10]:
-        labels[label.image].append(label)
     settings = load_settings(station_asking(tmp_path, "report", images))
-    for verdict in inspect(settings, [DEMO / name for name in labels], tmp_path / "out"):
-        (label,) = labels[verdict.image.name]
-        assert verdict.evaluation is label.evaluation, verdict.detail
-        assert verdict.regions[0].pins_counted == label.pin_count
-        assert len(verdict.regions[0].report.splitlines()) == 5
+    for seen in islice(LabelledSet(settings, load_recipe(settings.recipe), DEMO).seen(), 10):
+        assert seen.said is seen.truth, seen.verdict.detail
+        assert seen.verdict.regions[0].pins_counted == seen.pin_count
+        assert len(seen.verdict.regions[0].report.splitlines()) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_asked_as_nobody_calibrated_it_no_part_is_ok(tmp_path: Path) -> None:
+    settings = load_settings(station_asking(tmp_path, "report", 2))
+    good, bad = (next(label.image for label in read_labels(DEMO) if label.evaluation == e) for e in ("OK", "NOT_OK"))
+    of_good, of_bad = inspect(settings, [DEMO / good, DEMO / bad], tmp_path / "out")
+    assert (of_good.evaluation, of_good.reason) == (Evaluation.NOT_DECIDABLE, Reason.NO_CERTIFICATE)
+    assert "station calibrate thresholds" in of_good.detail
+    assert of_bad.evaluation is Evaluation.NOT_OK
+
+
+def test_the_shipped_certificate_holds() -> None:
+    """If this fails, what makes a score was changed.
+
+    Prove that no score moved: `make carry-over`, a minute. If some did: `make certificate`, 10 minutes.
+    """
+    recipe = load_recipe(ROOT / "calibration/recipes/pins-27/recipe.yaml")
+    certified = Certified(recipe, Inspection(recipe, {}).question)
+    release = load_manifest(ROOT / "models/pins-tiny/manifest.json").ref
+    assert certified.bar(release, is_simulated=False) is None
+    assert certified.certificate
+    assert certified.certificate.populations == ("drawn",)
+    assert certified.certificate.max_escape <= 0.08
+    assert certified.certificate.confidence >= 0.95
+    other = msgspec.structs.replace(release, sha256="00" * 32)
+    barred = certified.bar(other, is_simulated=False)
+    assert barred
+    assert "another model" in barred.detail
 
 
 @pytest.mark.slow

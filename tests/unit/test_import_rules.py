@@ -18,7 +18,8 @@ PURE = set(
     " outputs.plc_export outputs.plc_document outputs.plc_control outputs.handshake outputs.handshake_tables"
     " outputs.plc_rules"
     " outputs.plc_client_block capture worker worker.pairing finding json_text invariants failpoints"
-    " certificate log_limit orders opcua opcua.companion opcua.state_machine opcua.vision".split()
+    " certificate challenge guards log_limit measurement planted orders opcua opcua.companion opcua.state_machine"
+    " opcua.vision".split()
 )
 SERVICES = {"capture.service", "worker.service", "opcua.service"}
 TOP = set(
@@ -49,6 +50,7 @@ HOMES = {
     "watchdog": {"capture.hotfolder"},
     "yaml": {"yaml_data"},
     "zmq": {
+        "challenge_client",
         "capture.link",
         "capture.service",
         "curve",

@@ -5,18 +5,30 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from calibration.calibrate import apply, of_seen, statement, thresholds_line
+from calibration.calibrate import (
+    MOST_MOVED,
+    REFERENCES,
+    apply,
+    moves,
+    of_seen,
+    reference_of,
+    statement,
+    thresholds_line,
+)
 from calibration.seen import Seen, seen_of
+from calibration.splitting import TUNE, group_of
 from calibration.thresholds import Limits, Promise
-from station.certificate import Certificate, Conditions, objections
-from station.certificate_file import conditions, path_of, read_certificate, write_certificate
+from station.certificate import WHAT_CHANGED, Certificate, Conditions, code_sha256, objections
+from station.certificate_file import Certified, conditions, path_of, read_certificate, write_certificate
 from station.errors import ConfigurationError
 from station.inspection import Inspection
 from station.labels import Label
 from station.recipe import Recipe
 from station.recipe_file import load_recipe
-from station.records import Evaluation
+from station.records import Evaluation, Failure, ModelRef, Reason
 from tests.pictures import write_recipe
 from tests.verdicts import make_region, make_verdict
 
@@ -37,7 +49,7 @@ def recipe(tmp_path: Path) -> Recipe:
 
 
 def now(recipe: Recipe, model: str = "ab") -> Conditions:
-    return conditions(recipe, Inspection(recipe, {}), model)
+    return conditions(recipe, Inspection(recipe, {}).question, model)
 
 
 def changed(recipe: Recipe, **changes: object) -> Recipe:
@@ -82,6 +94,48 @@ def test_another_model_or_a_looser_limit_voids_it(recipe: Recipe) -> None:
     assert "broke" in objections(broken, now(recipe), recipe)[0]
 
 
+@pytest.mark.parametrize("condition", Conditions.__struct_fields__)
+def test_whatever_condition_changes_it_is_void_and_says_which_and_what_that_means(
+    recipe: Recipe, condition: str
+) -> None:
+    held = msgspec.structs.replace(certificate(now(recipe)), ok_max_p_defect=0.9, min_mass=0.0)
+    other = msgspec.structs.replace(now(recipe), **{condition: "ff" * 32})
+    (said,) = objections(held, other, recipe)
+    assert condition in said
+    assert WHAT_CHANGED[condition] in said
+
+
+def test_only_a_valid_certificate_lets_the_station_say_ok(recipe: Recipe) -> None:
+    def bar(model: str = "ab", *, is_simulated: bool = False) -> Failure | None:
+        certified = Certified(recipe, Inspection(recipe, {}).question)
+        return certified.bar(ModelRef(name="m", sha256=model), is_simulated=is_simulated)
+
+    assert (without := bar())
+    assert without.reason is Reason.NO_CERTIFICATE
+    assert "is not there" in without.detail
+    assert bar(is_simulated=True) is None
+    held = msgspec.structs.replace(certificate(now(recipe)), ok_max_p_defect=0.9, min_mass=0.0)
+    write_certificate(path_of(recipe), held)
+    assert bar() is None
+    assert (of_other := bar("cd"))
+    assert "model_sha256" in of_other.detail
+    write_certificate(path_of(recipe), msgspec.structs.replace(held, verified="broken"))
+    assert bar()
+    path_of(recipe).write_text("{}")
+    assert (of_no_certificate := bar())
+    assert "not a certificate" in of_no_certificate.detail
+
+
+@given(comment=st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=20))
+def test_comments_and_docstrings_do_not_void_it_but_code_does(comment: str) -> None:
+    plain = "def f(x):\n    return x + 1\n"
+    same = f"# {comment}\ndef f(x):\n    {('About it: ' + comment)!r}\n    return (x  +  1)  # {comment}\n"
+    assert code_sha256([plain]) == code_sha256([same])
+    assert code_sha256([plain]) != code_sha256(["def f(x):\n    return x + 2\n"])
+    assert code_sha256([plain]) != code_sha256(["def g(x):\n    return x + 1\n"])
+    assert code_sha256([plain]) != code_sha256([plain, plain])
+
+
 def line_of(parts: int) -> list[Seen]:
     """Return a simulated line: every second part has a bent pin, all are judged right."""
     good = make_verdict()
@@ -104,6 +158,28 @@ def test_limits_come_from_judged_pictures_and_populations_are_kept_apart() -> No
     assert found.calibrate.rejects_by_population["real"].n == found.groups["calibrate"].good
     assert found.verified == "proven"
     assert "at most 5.00% of defective parts" in statement(found, "line", ["drawn", "real"])
+
+
+def test_the_reference_is_of_tuning_parts_and_not_too_large() -> None:
+    seen = line_of(900)
+    for k, one in enumerate(seen):
+        seen[k] = msgspec.structs.replace(one, image=f"{one.part}.png")
+    reference = reference_of(seen)
+    assert len(reference) == REFERENCES
+    assert {group_of(name.removesuffix(".png")) for name in reference} == {TUNE}
+
+
+@pytest.mark.parametrize(
+    ("was", "score", "moved"),
+    [(0.0, 0.2, 0.2), (-3.0, -2.5, 0.5), (-20.0, -12.0, 0.0), (-20.0, -7.5, 0.5), (9.0, -9.0, 16.0), (1.0, None, None)],
+)
+def test_a_score_moved_by_what_it_says_otherwise(
+    recipe: Recipe, was: float, score: float | None, moved: float | None
+) -> None:
+    held = msgspec.structs.replace(certificate(now(recipe)), reference={"a": was})
+    found = moves(held, {"a": score})["a"]
+    assert found == (pytest.approx(moved) if moved is not None else float("inf"))
+    assert (found <= MOST_MOVED) == (moved is not None and moved <= 0.3)
 
 
 def test_limits_are_put_into_the_recipe(tmp_path: Path) -> None:
