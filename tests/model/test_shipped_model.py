@@ -82,10 +82,10 @@ def test_the_shipped_certificate_holds() -> None:
     recipe = load_recipe(ROOT / "calibration/recipes/pins-27/recipe.yaml")
     certified = Certified(recipe, Inspection(recipe, {}).question)
     release = load_manifest(ROOT / "models/pins-tiny/manifest.json").ref
-    assert certified.bar(release, is_simulated=False) is None
+    assert certified.bar(release, is_simulated=False) is None, "make carry-over, or make certificate"
     assert certified.certificate
     assert certified.certificate.populations == ("drawn",)
-    assert certified.certificate.max_escape <= 0.08
+    assert certified.certificate.max_escape <= 0.1
     assert certified.certificate.confidence >= 0.95
     other = msgspec.structs.replace(release, sha256="00" * 32)
     barred = certified.bar(other, is_simulated=False)
