@@ -74,6 +74,7 @@ class Challenger:
         self._model = ModelRef(name="none", sha256="")
         self._parts = 0
         self._turns = 0
+        self._frame: Job | None = None
         self.standing = Standing.NOT_ASKED
         self.last: ChallengeRun | None = None
         """The last run that counts: a whole one, or a failed one of the line."""
@@ -107,7 +108,7 @@ class Challenger:
 
     def use(self, recipe: Recipe, material: Material, now_ns: int) -> None:
         """Take in that another recipe is in force: it must pass before anything is OK."""
-        self._recipe, self._material = recipe, material
+        self._recipe, self._material, self._frame = recipe, material, None
         if self.standing is not Standing.NOT_ASKED:
             self.standing = Standing.DUE
             self.begin("recipe", now_ns)
@@ -120,11 +121,10 @@ class Challenger:
         self._next_ns = now_ns + self._every_ns if self._every_ns else None
 
     def part_was_ok(self, job: Job) -> None:
-        """Count a part of the line; now and then probe the model with its frame."""
+        """Count a part of the line; now and then its frame is kept, to be probed when there is time."""
         self._parts += 1
-        if self._parts >= LINE_EVERY_PARTS and not self.is_running:
-            self._parts, self._turns = 0, self._turns + 1
-            self._start(LINE, self._material.live(job, self._turns))
+        if self._parts >= LINE_EVERY_PARTS:
+            self._parts, self._turns, self._frame = 0, self._turns + 1, job
 
     def next_due_ns(self) -> int | None:
         """Return when `step` has something to do by itself."""
@@ -139,6 +139,9 @@ class Challenger:
 
     def step(self) -> Check | None:
         """Return what is to be asked or put into the hot folder now; call `sent` when that is done."""
+        if self._frame and not self.is_running:
+            frame, self._frame = self._frame, None
+            self._start(LINE, self._material.live(frame, self._turns))
         return self._todo[0] if self._todo and self._out is None else None
 
     def sent(self, now_ns: int) -> None:
