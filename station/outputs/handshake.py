@@ -362,9 +362,7 @@ def _offline_reason(handshake: Handshake) -> OfflineReason:
         return OfflineReason.SET_OFFLINE_BY_PLC
     if not handshake.has_recipe:
         return OfflineReason.NO_RECIPE
-    if handshake.is_disk_full:
-        return OfflineReason.STOPPED_OR_FAULT
-    if handshake.challenge is Standing.FAILED:
+    if handshake.is_disk_full or handshake.challenge is Standing.FAILED:
         return OfflineReason.STOPPED_OR_FAULT
     if handshake.challenge is Standing.DUE:
         return OfflineReason.CHALLENGE_DUE
