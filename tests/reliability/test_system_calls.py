@@ -57,7 +57,7 @@ def test_failing_system_calls_lose_nothing(fault: str, failing_server: ForkServe
 
         def has_room() -> bool:
             ended = rig.revive(0.05, change)
-            ends.update(ended)
+            ends.update(ended.keys())
             assert set(ended.values()) <= ENDS, f"{ended}\n{rig.logs}"
             return len(rig.delivered) - rig.judged() < MOST_WAITING
 
