@@ -56,13 +56,16 @@ def propose(picture: Image, part: Corners, places: Points, pitch_px: float) -> l
     best = float(strength.max())
     y, x = np.mgrid[: strength.shape[0], : strength.shape[1]].astype(np.float32)
     found: list[Corners] = []
-    while len(found) < MOST and float(strength.max()) > LEAST_CORNER * best:
-        row, column = np.unravel_index(int(np.argmax(strength)), strength.shape)
+    weight = np.ones_like(strength)
+    while len(found) < MOST:
+        row, column = np.unravel_index(int(np.argmax(strength * weight)), strength.shape)
+        if float(strength[row, column]) <= LEAST_CORNER * best:
+            break
         found.append((int(column) - side // 2, int(row) - side // 2, side, side))
         strength[max(0, row - side) : row + side, max(0, column - side) : column + side] = 0
         # The farther apart they are, the better they tell rotation and scale: what is near counts less.
         away = ((x - column) ** 2 + (y - row) ** 2) / (SPREAD * max(part[2:])) ** 2
-        strength *= 1 - NEAR_LOSS * np.exp(-away)
+        weight *= 1 - NEAR_LOSS * np.exp(-away)
     return found
 
 

@@ -1,7 +1,7 @@
 """How right the station is on real pictures: `python -m tests.bench.measure_real` (make measure-real).
 
 Each set is taught from one golden picture, then judged the way of the line: gate, registration, crop, llama.cpp in its
-child, judge. Beside the shipped model: a LoRA trained on site where DIR/models/SET/manifest.json is (make train-real),
+child, judge. Beside the shipped model: a LoRA trained on site where DIR/models/SET/manifest.json is,
 and the plain OpenCV difference with a limit set on the pictures for training. Prints tables for docs/benchmarks.md and
 writes DIR/measured-SET.json. Without the pictures it says so and ends.
 """
@@ -9,7 +9,7 @@ writes DIR/measured-SET.json. Without the pictures it says so and ends.
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +37,8 @@ from tests.bench.real_sets import RealSet
 ROOT = Path(__file__).parents[2]
 LIMITS = CaptureLimits(2**28, 10**8)
 KILL_MS = 600_000
+PIN_REACH, TILE_REACH = 17 / 64, 26 / 64
+"""How far the baseline looks around a place, as a share of its tile: within the pitch; tiles must leave no gap."""
 NEAR_PX, ROI_RIM_PX = 15.0, 15.0
 """Of the die field's labels: what counts as the same place, and what is not judged at the border."""
 FOLDS = {"connector-a": ("02.png", "03.png", "04.png", "14.png", "19.png"),
@@ -57,6 +59,7 @@ class Seen:
     """Pin id -> evaluation."""
 
 
+Scores = npt.NDArray[np.float64]
 Judge = Callable[[RealSet], Iterator[Seen]]
 
 
@@ -77,29 +80,47 @@ def model(manifest: Path) -> Judge:
 
 def difference(one: RealSet) -> Iterator[Seen]:
     """Judge by the OpenCV baseline; its limit is the one with the fewest wrong pins in the set for training."""
-    recipe = load_recipe(one.recipe)
-    good: list[float] = []
-    bad: list[float] = []
-    for _, _, scores, known in _scored(recipe, one.train or one.measure):
-        for pin, score in scores.items():
-            (bad if pin in known else good).append(score)
+    good, bad = _pin_scores([one], PIN_REACH)
     # Without a bad picture to learn from: a little above the worst good pin.
-    limit = baseline.best_limit(np.array(good), np.array(bad)) if bad else 1.2 * max(good)
-    for image, registration, scores, _ in _scored(recipe, one.measure):
+    return _by_difference(one, baseline.best_limit(good, bad) if len(bad) else 1.2 * float(good.max()), PIN_REACH)
+
+
+def board_difference(folder: Path) -> Judge:
+    """Return the baseline for boards: one limit for all, set on the pairs for training."""
+    names = real_sets.board_names()[: real_sets.BOARDS_TO_TRAIN]
+    limit = baseline.best_limit(*_pin_scores([real_sets.board(folder / name, name) for name in names], TILE_REACH))
+    return lambda one: _by_difference(one, limit, TILE_REACH)
+
+
+def _by_difference(one: RealSet, limit: float, reach: float) -> Iterator[Seen]:
+    for image, registration, scores, _ in _scored(load_recipe(one.recipe), one.measure, reach):
         pins = {pin: str(Evaluation.NOT_OK if score >= limit else Evaluation.OK) for pin, score in scores.items()}
         worst = Evaluation.NOT_OK if Evaluation.NOT_OK in pins.values() else Evaluation.OK
         yield Seen(image, str(worst if pins else Evaluation.NOT_DECIDABLE), registration, pins)
 
 
-def _scored(recipe: Recipe, folder: Path) -> Iterator[tuple[str, Registration | None, dict[str, float], set[str]]]:
+def _pin_scores(sets: Sequence[RealSet], reach: float) -> tuple[Scores, Scores]:
+    """Return the scores of the good and of the bad pins for training."""
+    good: list[float] = []
+    bad: list[float] = []
+    for one in sets:
+        for _, _, scores, known in _scored(load_recipe(one.recipe), one.train or one.measure, reach):
+            for pin, score in scores.items():
+                (bad if pin in known else good).append(score)
+    return np.array(good), np.array(bad)
+
+
+def _scored(
+    recipe: Recipe, folder: Path, reach: float
+) -> Iterator[tuple[str, Registration | None, dict[str, float], set[str]]]:
     preparer = Preparer(recipe, LIMITS)
     golden = {name: composite.pixels_of(crop) for name, crop in golden_crops(recipe).items()}
-    reach = round(recipe.file.pins.tile_px * 17 / 64)
+    reach_px = round(recipe.file.pins.tile_px * reach)
     for label in read_labels(folder):
         job = prepare_job(folder / label.image, new_job_id(datetime.now(UTC)), preparer)
         scores: dict[str, float] = {}
         for region, crop in zip(recipe.file.regions, job.crops, strict=False):
-            values = baseline.pin_scores(region, golden[region.region_id], composite.pixels_of(crop), reach)
+            values = baseline.pin_scores(region, golden[region.region_id], composite.pixels_of(crop), reach_px)
             scores |= {pin.pin_id: float(value) for pin, value in zip(region.pins, values, strict=True)}
         yield label.image, job.registration, scores, set(label.defect_positions)
 
@@ -216,7 +237,7 @@ def boards(folder: Path, judge: Judge, count: int) -> Words:
 
 
 def _board_hits(recipe: Recipe, seen: Seen, boxes: list[tuple[int, int, int, int]]) -> tuple[list[bool], int]:
-    """Return which defects a bad tile reaches, and how many places (groups of touching tiles) reach none."""
+    """Return which defects a bad tile reaches; and of the bad tiles that reach none, how many groups that touch."""
     half = recipe.file.pins.tile_px / 2
     bad = [pin for region in recipe.file.regions for pin in region.pins
            if seen.pins.get(pin.pin_id) == Evaluation.NOT_OK]  # fmt: skip
@@ -224,14 +245,14 @@ def _board_hits(recipe: Recipe, seen: Seen, boxes: list[tuple[int, int, int, int
     def reaches(x: float, y: float, box: tuple[int, int, int, int]) -> bool:
         return x - half < box[2] and x + half > box[0] and y - half < box[3] and y + half > box[1]
 
+    hits = [any(reaches(pin.x, pin.y, box) for pin in bad) for box in boxes]
     groups: list[list[tuple[float, float]]] = []
-    for pin in bad:
+    for pin in (pin for pin in bad if not any(reaches(pin.x, pin.y, box) for box in boxes)):
         touching = [group for group in groups if any(abs(x - pin.x) < 2 * half and abs(y - pin.y) < 2 * half
                                                      for x, y in group)]  # fmt: skip
         groups = [group for group in groups if group not in touching]
         groups.append([place for group in touching for place in group] + [(pin.x, pin.y)])
-    hits = [any(reaches(pin.x, pin.y, box) for pin in bad) for box in boxes]
-    return hits, sum(not any(reaches(x, y, box) for x, y in group for box in boxes) for group in groups)
+    return hits, len(groups)
 
 
 def main() -> None:
@@ -240,6 +261,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "run/real")
     parser.add_argument("--boards", type=int, default=85, help="how many board pairs are measured")
     parser.add_argument("--only", nargs="*", help="names of sets")
+    parser.add_argument("--baseline-only", action="store_true", help="no model, only the OpenCV difference")
     parser.add_argument("--model", type=Path, action="append", default=[], help="manifest of a further release")
     parser.add_argument("--prepare", action="store_true", help="only teach and write the labelled sets")
     arguments = parser.parse_args()
@@ -256,7 +278,10 @@ def main() -> None:
         trained = out / "models" / name / "manifest.json"
         if trained.exists():
             judges["site LoRA"] = model(trained)
+        if arguments.baseline_only:
+            judges = {"OpenCV": difference}
         if name == "board":
+            judges["OpenCV"] = board_difference(out / "board")
             if arguments.prepare:
                 for board in real_sets.board_names()[: real_sets.BOARDS_TO_TRAIN]:
                     real_sets.board(out / "board" / board, board)
