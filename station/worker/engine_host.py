@@ -69,6 +69,8 @@ class EngineHost:
         self.state = EngineState.DEAD
         self.reason = "not started"
         """Why the engine is DEAD, for the operator; empty when it is not."""
+        self.last_failure = ""
+        """Why it was DEAD last, also while it is loaded again; empty once it has answered."""
         self.model = NO_MODEL
         """The release that is loaded, or was last."""
         self.is_simulated = spec.kind == "scripted"
@@ -162,7 +164,7 @@ class EngineHost:
             case frames.Refused(job_id=None) if self.state is EngineState.LOADING:
                 self.reason = frame.detail
             case frames.Answered(job_id=self._job_id) if self.state is EngineState.BUSY:
-                self.state, self._failures = EngineState.READY, 0
+                self.state, self._failures, self.last_failure = EngineState.READY, 0, ""
                 self._finish(frame.answers, "", died=False, now_ns=now_ns)
             case frames.Refused(job_id=self._job_id) if self.state is EngineState.BUSY:
                 self.state = EngineState.READY
@@ -184,6 +186,7 @@ class EngineHost:
     def _plan_restart(self, reason: str, now_ns: int) -> None:
         pause_s = RESTART_AFTER_S[min(self._failures, len(RESTART_AFTER_S) - 1)]
         self._failures += 1
+        self.last_failure = reason
         self._become_dead(reason, now_ns + int(pause_s * 1e9))
         logger.error("Engine lost, restart %d in %.1f s: %s", self._failures, pause_s, reason)
 

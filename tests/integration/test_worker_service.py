@@ -22,10 +22,11 @@ from station.outputs.base import Output
 from station.records import Evaluation, Failure, Job, Reason, RegionReport, ResultState, Verdict
 from station.supervisor_notify import ServiceNotifier
 from station.worker.changeover import InspectionRules
+from station.worker.conclusion import Judge
 from station.worker.engine_host import EngineHost
 from station.worker.journal import Journal
 from station.worker.queue import JobQueue
-from station.worker.service import Judge, WorkerService
+from station.worker.service import WorkerService
 from tests.waiting import wait_until
 from tests.worker_parts import IDENTITY, RECIPE_SHA256, FakeInspection, fake_judge, make_job, make_recipe
 
@@ -223,6 +224,7 @@ def test_a_job_that_came_while_the_engine_loads_is_judged_afterwards(worker: Wor
 def test_without_a_model_the_verdict_is_undefined_at_the_deadline(script: Script, worker: Worker) -> None:
     worker.script(script)
     with worker.running(deadline_ms=200):
+        wait_until(lambda: worker.engine.last_failure or not script.load_error)
         verdict = worker.verdict_of(make_job("a"))
     assert (verdict.evaluation, verdict.reason) == (Evaluation.UNDEFINED, Reason.NO_MODEL)
     assert verdict.model.name == "none"
@@ -237,7 +239,7 @@ def test_a_late_answer_is_dropped_and_the_verdict_stays_undefined(worker: Worker
         verdict = worker.verdict_of(make_job("a"))
         assert (verdict.evaluation, verdict.reason) == (Evaluation.UNDEFINED, Reason.DEADLINE_PASSED)
         assert 200 <= verdict.ms.inference < 900
-        wait_until(lambda: worker.service.complaints.counts == {"late answer": 1})
+        wait_until(lambda: worker.service._jobs.complaints.counts == {"late answer": 1})
     assert JournalReader(worker.journal).last(10) == worker.shown.verdicts == [verdict]
 
 

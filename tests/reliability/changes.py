@@ -20,8 +20,8 @@ from station.judge import Judgement
 from station.messages import Ack
 from station.outputs import publisher
 from station.records import Evaluation, Reason, ResultState, Verdict
-from station.worker import journal
-from station.worker import service as worker_service
+from station.worker import conclusion, journal
+from station.worker.conclusion import Conclusion, Found
 from station.worker.journal import Journal
 from station.worker.queue import JobQueue
 from station.worker.service import WorkerService
@@ -65,7 +65,7 @@ def clock(path: str) -> None:
             offset_s = float(Path(path).read_text() or 0)
             return cls.fromtimestamp(time.time() + offset_s, tz)
 
-    for module in (spool, journal, worker_service, publisher):
+    for module in (spool, journal, conclusion, publisher):
         _set(module, "datetime", Jumping)
 
 
@@ -122,14 +122,14 @@ def naive(path: str) -> None:
 
 def ack_before_commit(_: str = "") -> None:
     """Planted: capture hears of a verdict that is not in the journal yet."""
-    conclude = WorkerService._conclude
+    conclude = Conclusion.conclude
 
-    def early(self: WorkerService, pending: Any, *rest: Any) -> None:
-        self._queue.acknowledge(pending.peer, Ack(job_id=pending.job.job_id, unreadable=None))
+    def early(self: Conclusion, found: Found) -> None:
+        self._queue.acknowledge(found.pending.peer, Ack(job_id=found.pending.job.job_id, unreadable=None))
         time.sleep(0.05)
-        conclude(self, pending, *rest)
+        conclude(self, found)
 
-    _set(WorkerService, "_conclude", early)
+    _set(Conclusion, "conclude", early)
 
 
 def forget_what_was_judged(_: str = "") -> None:
@@ -202,16 +202,16 @@ def no_marks(_: str = "") -> None:
 
 def say_ok_when_in_trouble(_: str = "") -> None:
     """Planted: what could not be inspected passes."""
-    judged = WorkerService._judged
+    judged = Conclusion._judged
 
-    def lenient(self: WorkerService, job: Any, regions: Any, trouble: Any) -> Judgement:
+    def lenient(self: Conclusion, job: Any, regions: Any, trouble: Any) -> Judgement:
         if job.failure or trouble:
             return Judgement(
                 evaluation=Evaluation.OK, result_state=ResultState.COMPLETED, reason=Reason.NONE, detail=""
             )
         return judged(self, job, regions, trouble)
 
-    _set(WorkerService, "_judged", lenient)
+    _set(Conclusion, "_judged", lenient)
 
 
 def drop_acks(_: str = "") -> None:

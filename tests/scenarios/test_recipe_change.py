@@ -25,7 +25,7 @@ from tests.waiting import wait_until
 class Station(RunningStation):
     """Ready when the registers can be read: a triggered station is offline until its PLC's heartbeat comes."""
 
-    def _is_online(self) -> bool:
+    def _is_there(self) -> bool:
         assert self.process.poll() is None, self.log
         try:
             return self.plc()["OfflineReason"] == 8
