@@ -18,7 +18,7 @@ def test_the_simulator_runs_parts_and_logs_every_act(tmp_path: Path) -> None:
         (pictures / f"{number}.png").write_bytes(encoded(draw_part(Pose(shift_x=number)), ".png"))
     log = tmp_path / "acts.jsonl"
     options: list[str | Path] = ["plc-sim", "--config", config, "--accept-simulated", "--log", log]
-    with RunningPaused(config):
+    with RunningStation(config, until=lambda plc: plc["OfflineReason"] == 8):
         done = station([*options, "--parts", "2", "--pictures", pictures])
     assert done.returncode == 0, done.stderr
     assert "2 accepted, 0 rejected" in done.stdout
@@ -30,14 +30,3 @@ def test_a_free_running_station_is_refused_with_a_hint(tmp_path: Path) -> None:
     done = station(["plc-sim", "--config", write_config(tmp_path)])
     assert done.returncode == 1
     assert "outputs.modbus_server.mode" in done.stderr
-
-
-class RunningPaused(RunningStation):
-    """Ready when the registers can be read: a triggered station is offline until its PLC's heartbeat comes."""
-
-    def _is_online(self) -> bool:
-        assert self.process.poll() is None, self.log
-        try:
-            return self.plc()["OfflineReason"] == 8
-        except Exception:  # noqa: BLE001 - not there yet
-            return False

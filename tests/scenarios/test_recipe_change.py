@@ -22,15 +22,9 @@ from tests.running_station import RunningStation, write_config
 from tests.waiting import wait_until
 
 
-class Station(RunningStation):
-    """Ready when the registers can be read: a triggered station is offline until its PLC's heartbeat comes."""
-
-    def _is_there(self) -> bool:
-        assert self.process.poll() is None, self.log
-        try:
-            return self.plc()["OfflineReason"] == 8
-        except Exception:  # noqa: BLE001 - not there yet
-            return False
+def waits_for_its_plc(plc: dict[str, int]) -> bool:
+    """A triggered station is offline until its PLC's heartbeat comes."""
+    return plc["OfflineReason"] == 8
 
 
 @pytest.fixture
@@ -44,16 +38,16 @@ def config(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def station(config: Path, tmp_path: Path) -> Iterator[Station]:
+def station(config: Path, tmp_path: Path) -> Iterator[RunningStation]:
     script = tmp_path / "script.json"
     count = "8"  # the report's first slot: how many pins
     script.write_bytes(msgspec.json.encode(Script(answers={"pins": (count, "passed", "none", "none")})))
-    with Station(config, script) as station:
+    with RunningStation(config, script, until=waits_for_its_plc) as station:
         station.pid_of("spool/.lock")  # capture is there too
         yield station
 
 
-def plc_on(station: Station, recipe: int, last_trigger_id: int = 0) -> PlcSimulator:
+def plc_on(station: RunningStation, recipe: int, last_trigger_id: int = 0) -> PlcSimulator:
     def fire(part: int) -> None:
         station.drop(f"{recipe}-{part}.png", encoded(draw_part(Pose(shift_x=part, shift_y=recipe)), ".png"))
 
@@ -67,13 +61,13 @@ def decide(plc: PlcSimulator) -> Acted:
     return acted
 
 
-def names(station: Station) -> list[tuple[str, Evaluation]]:
+def names(station: RunningStation) -> list[tuple[str, Evaluation]]:
     last = JournalReader(station.settings.journal.path).last(20)
     return [(verdict.recipe, verdict.evaluation) for verdict in reversed(last)]
 
 
 @pytest.mark.timeout(90)
-def test_the_plc_has_its_recipe_before_its_part(station: Station) -> None:
+def test_the_plc_has_its_recipe_before_its_part(station: RunningStation) -> None:
     for number, recipe in enumerate((1, 2, 1)):
         with plc_on(station, recipe, last_trigger_id=number) as plc:
             acted = decide(plc)
@@ -82,7 +76,7 @@ def test_the_plc_has_its_recipe_before_its_part(station: Station) -> None:
     assert names(station) == [(name, Evaluation.OK) for name in ("test-pins-8", "second", "test-pins-8")]
 
 
-def test_a_recipe_without_a_number_is_refused_and_nothing_changes(station: Station) -> None:
+def test_a_recipe_without_a_number_is_refused_and_nothing_changes(station: RunningStation) -> None:
     with plc_on(station, recipe=1) as plc:
         acted = decide(plc)
         assert acted.accepted, (acted, plc.shown(), station.log)
