@@ -124,8 +124,8 @@ class LlamaEngine:
     def _begun(self, goldens: tuple[Picture, ...]) -> int:
         """Return the sequence that holds the instruction and these golden pictures; they are looked at once."""
         if goldens not in self.begun:
-            if len(self.begun) > self.question.queries:  # () is one of them
-                raise EngineError(f"More than {self.question.queries} golden pictures were asked with.")
+            if len(self.begun) > self.question.queries:  # () is one of them: other goldens than the recipe's
+                self.begun = {(): self.group}
             sequence = self.group + len(self.begun)
             self.context.share(self.group, sequence)
             position = len(self.instruction)

@@ -48,7 +48,7 @@ def main() -> None:
             )
             sys.stdout.flush()
         picture = views[job % len(views)]
-        engine.ask((Query(query_id="field", pictures=(picture,) * question.images),))
+        engine.ask((Query(query_id="field", pictures=(*views[: question.images - 1], picture)),))
     settled = np.array([mark for mark in marks if mark[0] >= 1000])
     slope = float(np.polyfit(settled[:, 0], settled[:, 1], 1)[0]) * 1000
     sys.stdout.write(f"slope: {slope:.3f} MiB of the process per 1,000 jobs\n")
