@@ -26,8 +26,20 @@ class LoopDisk:
         _run("mkfs.ext4", "-q", "-F", "-m", "0", *options, str(image))
 
     def mount(self) -> None:
-        """Mount it; the file system's journal is replayed."""
-        _run("mount", "-o", "loop", str(self._image), str(self.folder))
+        """Mount it; the file system's journal is replayed.
+
+        Where another mount namespace still holds the disk that was cut, the kernel gives that one again, with what was
+        never written in its memory: such a mount refuses to write, and is let go until it is a new one.
+        """
+        for _ in range(400):
+            _run("mount", "-o", "loop", str(self._image), str(self.folder))
+            try:
+                (self.folder / ".mounted").touch()
+                return
+            except OSError:
+                self.unmount()
+                time.sleep(0.05)
+        raise OSError(f"{self._image} is still held by another mount namespace")
 
     def remount(self, option: str) -> None:
         """Make it read-only (`ro`) or writable (`rw`)."""
