@@ -63,6 +63,8 @@ class LlamaEngine:
         self.pool = ThreadPoolExecutor(len(self.eyes))
         self.batch_tokens = BATCH_TOKENS_GPU if self.gpu else BATCH_TOKENS_CPU
         self._opened: Context | None = None
+        self.begun: dict[tuple[Picture, ...], int] = {}
+        """Golden pictures -> the sequence that begins with the instruction and them."""
 
     def _open_eyes(self) -> Eyes:
         return Eyes(
@@ -243,6 +245,6 @@ class LlamaEngine:
             threads=self.threads,
         )
         self.context.read([Words(self.group, 0, self.instruction)])
-        self.begun: dict[tuple[Picture, ...], int] = {(): self.group}
+        self.begun = {(): self.group}
         golden = len(self.frame.before) + self.frame.length + len(self.frame.after)
         self.begun_length = len(self.instruction) + goldens * golden
