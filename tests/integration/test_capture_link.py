@@ -222,7 +222,7 @@ def test_nonsense_is_said_and_dropped(line: Line, caplog: pytest.LogCaptureFixtu
 
 
 def test_a_worker_of_another_configuration_ends_capture_with_clear_words(line: Line) -> None:
-    line.turns()
+    line.until(lambda: line.worker.hellos > 0)
     line.worker.send(Refusal(identity=Identity(station="line-2", config_sha256="fe" * 32)))
     with pytest.raises(QueueError, match="is that of station line-2, configuration fefefefefefe") as caught:
         line.until(lambda: False)
