@@ -234,7 +234,7 @@ def test_a_worker_that_was_away_long_is_not_flooded_with_hellos(line: Line, monk
     monkeypatch.setattr(link_module, "HELLO_EVERY_S", 0.0)
     for _ in range(300):
         line.link.wait(0, line._event_fd)
-    monkeypatch.setattr(link_module, "HELLO_EVERY_S", 60.0)
+    monkeypatch.setattr(link_module, "HELLO_EVERY_S", 0.5)
     line.restart_worker()
     line.grant(1)
     line.turns()
