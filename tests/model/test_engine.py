@@ -80,6 +80,25 @@ def test_what_is_expected_changes_no_answer(engine: LlamaEngine, tmp_path: Path,
             assert difference(one, other) < 0.005
 
 
+@pytest.mark.parametrize("images", [1, 2])
+def test_crops_kept_apart_as_on_a_gpu_answer_the_same(engine: LlamaEngine, tmp_path: Path, images: int) -> None:
+    question, parts = asked(tmp_path, "report", images)
+    question = msgspec.structs.replace(question, queries=3)
+    queries = tuple(msgspec.structs.replace(part[0], query_id=str(k)) for k, part in enumerate(parts))
+    engine.prepare(question)
+    together = engine.ask(queries)
+    engine.gpu = True  # the weights stay on the CPU
+    try:
+        engine.prepare(question)
+        assert engine.group == 3
+        for _ in range(2):
+            for one, other in zip(engine.ask(queries), together, strict=True):
+                assert difference(one, other) < 0.005
+        assert difference(engine.ask(queries[2:])[0], together[2]) < 0.005
+    finally:
+        engine.gpu = False
+
+
 def test_a_golden_picture_is_looked_at_once(
     engine: LlamaEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
