@@ -8,12 +8,10 @@ Both see the same pictures, cut by the station's own path, and answer under the 
 import argparse
 import json
 import sys
-import tempfile
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
-import draw_frames
 import llama_cpp  # noqa: F401  (before numpy's users: two OpenMP runtimes in the other order have crashed)
 import measure
 import network
@@ -26,13 +24,12 @@ from transformers import LlavaForConditionalGeneration
 
 from station.capture.crop import golden_crops
 from station.capture.gate import CaptureLimits
-from station.capture.prepare import Preparer, prepare_job
+from station.capture.prepare import Preparer
 from station.engine.base import Answer, Query, Question
 from station.engine.cursor import Cursor, SlotTokens, scores_of
 from station.engine.llama import LlamaEngine
 from station.inspection import Inspection
 from station.recipe_file import load_recipe
-from station.records import Job
 
 
 class HuggingFace:
@@ -109,7 +106,7 @@ def main() -> None:
     arguments = parser.parse_args()
     recipe = load_recipe(root / "calibration/recipes/pins-27/recipe.yaml")
     preparer, reference = Preparer(recipe, CaptureLimits(2**26, 10**8)), HuggingFace(arguments.base, arguments.adapter)
-    jobs = [draw_job(number, preparer) for number in range(arguments.parts)]
+    jobs = [measure.drawn_job(77, number, preparer) for number in range(arguments.parts)]
     result = {}
     for ask in measure.ASKS:
         inspection = Inspection(measure.asking(recipe, ask), golden_crops(recipe))
@@ -122,17 +119,6 @@ def main() -> None:
         print(ask, json.dumps(result[ask]), flush=True)
     if arguments.out:
         arguments.out.write_text(json.dumps(result, indent=1) + "\n")
-
-
-def draw_job(number: int, preparer: Preparer) -> Job:
-    """Return the job of one freshly drawn part."""
-    rng = np.random.default_rng([77, number])
-    scene, _ = draw_frames.draw_scene(rng, draw_frames.draw_defects(rng, number))
-    frame = draw_frames.draw_frame(rng, scene, draw_frames.draw_pose(rng))
-    with tempfile.NamedTemporaryFile(suffix=".jpg") as file:
-        file.write(draw_frames.encode_jpeg(rng, frame))
-        file.flush()
-        return prepare_job(Path(file.name), "20260101T000000000-00000000", preparer)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ form as a grammar; its probabilities are read from its logits. Prints one line o
 import argparse
 import json
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,17 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 from station.engine.llama import LlamaEngine  # isort: skip  (llama.cpp before numpy)
 
-import draw_frames
 import measure
 import numpy as np
 
 from station.capture.crop import golden_crops
 from station.capture.gate import CaptureLimits
-from station.capture.prepare import Preparer, prepare_job
+from station.capture.prepare import Preparer
 from station.engine.base import Answer, Query, Question
 from station.engine.cursor import scores_of
 from station.engine.stock import StockHandler, grammar_of
 from station.inspection import Inspection
 from station.recipe_file import load_recipe
-from station.records import Job
 
 ROOT = Path(__file__).parents[1]
 
@@ -100,18 +97,8 @@ def drawn_queries(ask: str, count: int) -> tuple[Question, list[tuple[Query, ...
     recipe = load_recipe(ROOT / "calibration/recipes/pins-27/recipe.yaml")
     inspection = Inspection(measure.asking(recipe, ask), golden_crops(recipe))
     preparer = Preparer(recipe, CaptureLimits(2**26, 10**8))
-    jobs = [_draw_job(number, preparer) for number in range(count)]
+    jobs = [measure.drawn_job(78, number, preparer) for number in range(count)]
     return inspection.question, [inspection.queries(job) for job in jobs if job.crops]
-
-
-def _draw_job(number: int, preparer: Preparer) -> Job:
-    rng = np.random.default_rng([78, number])
-    scene, _ = draw_frames.draw_scene(rng, draw_frames.draw_defects(rng, number))
-    frame = draw_frames.draw_frame(rng, scene, draw_frames.draw_pose(rng))
-    with tempfile.NamedTemporaryFile(suffix=".jpg") as file:
-        file.write(draw_frames.encode_jpeg(rng, frame))
-        file.flush()
-        return prepare_job(Path(file.name), "20260101T000000000-00000000", preparer)
 
 
 def main() -> None:

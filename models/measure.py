@@ -60,12 +60,28 @@ def asking(recipe: Recipe, ask: str) -> Recipe:
     return recipe.model_copy(update={"file": recipe.file.model_copy(update=changes)})
 
 
+def job_of(jpeg: bytes, preparer: Preparer) -> Job:
+    """Return the job of a picture that is in no file yet."""
+    with tempfile.NamedTemporaryFile(suffix=".jpg") as file:
+        file.write(jpeg)
+        file.flush()
+        return prepare_job(Path(file.name), "20260101T000000000-00000000", preparer)
+
+
+def drawn_job(seed: int, number: int, preparer: Preparer) -> Job:
+    """Return the job of part `number` of a drawn set."""
+    rng = np.random.default_rng([seed, number])
+    scene, _ = draw_frames.draw_scene(rng, draw_frames.draw_defects(rng, number))
+    frame = draw_frames.draw_frame(rng, scene, draw_frames.draw_pose(rng))
+    return job_of(draw_frames.encode_jpeg(rng, frame), preparer)
+
+
 class Bench:
     """One process: everything the station does between the file and the verdict."""
 
-    def __init__(self, manifest: Path, recipe_path: Path, seed: int, folder: Path) -> None:
+    def __init__(self, manifest: Path, recipe_path: Path, seed: int) -> None:
         cv2.setNumThreads(1)
-        self.seed, self.folder = seed, folder
+        self.seed = seed
         self.recipe = load_recipe(recipe_path)
         self.preparer = Preparer(self.recipe, CaptureLimits(2**26, 10**8))
         golden = golden_crops(self.recipe)
@@ -80,7 +96,7 @@ class Bench:
         rng = np.random.default_rng([self.seed, number])
         scene, answer = draw_frames.draw_scene(rng, draw_frames.draw_defects(rng, number))
         frame = draw_frames.draw_frame(rng, scene, draw_frames.draw_pose(rng))
-        job = self._prepare(draw_frames.encode_jpeg(rng, frame))
+        job = job_of(draw_frames.encode_jpeg(rng, frame), self.preparer)
         line: dict[str, object] = {
             "part": number, "evaluation": answer.evaluation, "pin_count": answer.pin_count, "modes": answer.modes,
             "positions": answer.positions, "severity": round(answer.severity, 4),
@@ -98,7 +114,7 @@ class Bench:
         rng = np.random.default_rng([self.seed, 10**9, number])
         kind = NEGATIVES[number % len(NEGATIVES)]
         frame = draw_negative(rng, kind)
-        job = self._prepare(draw_frames.encode_jpeg(rng, frame))
+        job = job_of(draw_frames.encode_jpeg(rng, frame), self.preparer)
         box = self.recipe.file.regions[0].box
         cut = frame[box.y : box.y + box.height, box.x : box.x + box.width]
         pixels = cv2.cvtColor(cut, cv2.COLOR_GRAY2RGB).tobytes()
@@ -121,13 +137,8 @@ class Bench:
         severity = (offset_t - reach_t) / (largest_t - reach_t)
         render.put_defects(rng, scene, np.array([[pin]]), np.array([[render.BENT]]), np.array([[severity]]))
         frame = draw_frames.draw_frame(rng, scene, draw_frames.draw_pose(rng))
-        said = self._ask("pins", self._prepare(draw_frames.encode_jpeg(rng, frame)))
+        said = self._ask("pins", job_of(draw_frames.encode_jpeg(rng, frame), self.preparer))
         return {"bend": number, "offset_t": offset_t, "evaluation": said["evaluation"]}
-
-    def _prepare(self, data: bytes) -> Job:
-        path = self.folder / f"{multiprocessing.current_process().pid}.jpg"
-        path.write_bytes(data)
-        return prepare_job(path, "20260101T000000000-00000000", self.preparer)
 
     def _ask(self, ask: str, job: Job) -> dict[str, object]:
         inspection = self.inspections[ask]
@@ -177,8 +188,8 @@ _benches: list[Bench] = []
 """One in each process of the pool."""
 
 
-def _open(manifest: Path, recipe: Path, seed: int, folder: Path) -> None:
-    _benches.append(Bench(manifest, recipe, seed, folder))
+def _open(manifest: Path, recipe: Path, seed: int) -> None:
+    _benches.append(Bench(manifest, recipe, seed))
 
 
 def _part(number: int) -> dict[str, object]:
@@ -318,8 +329,8 @@ def main() -> None:
     bends = range(FIRST_BEND, FIRST_BEND + BENDS * len(BEND_T))
     done = {number_of(line) for line in lines}
     todo = [n for n in (*range(arguments.parts), *range(-arguments.negatives, 0), *bends) if n not in done]
-    with tempfile.TemporaryDirectory() as folder, path.open("a") as stream:
-        setting = (arguments.manifest, arguments.recipe, arguments.seed, Path(folder))
+    with path.open("a") as stream:
+        setting = (arguments.manifest, arguments.recipe, arguments.seed)
         context = multiprocessing.get_context("spawn")
         with context.Pool(arguments.processes, _open, setting) as pool:
             for count, line in enumerate(pool.imap_unordered(_part, todo, chunksize=4), 1):

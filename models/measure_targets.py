@@ -25,12 +25,12 @@ import products
 import render
 import targets
 from draw_frames import Answer, Pose
-from measure import BEND_T, BENDS, Line
+from measure import BEND_T, BENDS, Line, job_of
 
 from station import composite
 from station.capture.crop import golden_crops
 from station.capture.gate import CaptureLimits
-from station.capture.prepare import Preparer, prepare_job
+from station.capture.prepare import Preparer
 from station.engine.base import Query
 from station.engine.llama import LlamaEngine
 from station.inspection import Inspection
@@ -128,7 +128,7 @@ def calibration(out: Path, manifest: Path, processes: int) -> Line:
     return targets.calibration_of(lines)
 
 
-def guarded(out: Path, manifest: Path, processes: int) -> Line:  # noqa: ARG001
+def guarded(out: Path, manifest: Path, processes: int) -> Line:  # noqa: ARG001  called as all targets are
     """Return what is said of blank crops, of no picture at all, and of pins that changed places."""
     bench = _Guarded(manifest)
     rng = np.random.default_rng([SEED, 5 * 10**9])
@@ -168,7 +168,7 @@ class _Guarded:
         test = np.clip(rng.uniform(0, 255) + noise, 0, 255).astype(np.uint8)
         return self.ask(self.golden, test, [number % len(self.region.pins)])[0].name
 
-    def no_picture(self, rng: np.random.Generator, number: int) -> str:  # noqa: ARG002
+    def no_picture(self, rng: np.random.Generator, number: int) -> str:  # noqa: ARG002  called as blank is
         """Mid-grey in the place of golden and test: what the model says from habit."""
         grey = np.full_like(self.golden, 128)
         return self.ask(grey, grey, [number % len(self.region.pins)])[0].name
@@ -180,10 +180,7 @@ class _Guarded:
         if answer.modes[0] in ("bent", "short"):  # they reach out of the pin's own cell
             return self.swapped(rng, number + 10**6)
         frame = draw_frames.draw_frame(part, scene, draw_frames.draw_pose(part))
-        path = Path(f"/tmp/targets-{multiprocessing.current_process().pid}.jpg")  # noqa: S108
-        path.write_bytes(draw_frames.encode_jpeg(part, frame))
-        job = prepare_job(path, "20260101T000000000-00000000", self.preparer)
-        path.unlink()
+        job = job_of(draw_frames.encode_jpeg(part, frame), self.preparer)
         test = composite.pixels_of(job.crops[0]).copy()
         ids = [pin.pin_id for pin in self.region.pins]
         bad = ids.index(answer.positions[0])

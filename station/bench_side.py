@@ -112,14 +112,10 @@ def _stock(task: Task) -> Measured:
         for picture in pictures:
             stock.ask(task.question.instruction, picture, count)
 
-    parts = tuple(
-        Part(
-            regions=n,
-            full_ms=_median_ms(lambda: part(task.pictures[:n], tokens), task.repeats),  # noqa: B023
-            verdict_ms=_median_ms(lambda: part(task.pictures[:n], 1), task.repeats),  # noqa: B023
-        )
-        for n in task.regions
-    )
+    def ms(regions: int, count: int) -> float:
+        return _median_ms(lambda: part(task.pictures[:regions], count), task.repeats)
+
+    parts = tuple(Part(regions=n, full_ms=ms(n, tokens), verdict_ms=ms(n, 1)) for n in task.regions)
     return Measured(
         load_s=load_s,
         parts=parts,
@@ -173,16 +169,17 @@ def _queries(task: Task, count: int, expected: Sequence[tuple[str, ...]] = ()) -
 
 def _times(engine: LlamaEngine, task: Task, question: Question) -> dict[int, tuple[float, float]]:
     """Return ms by number of regions: choice by choice, and with what the model says being expected."""
+
+    def ms(queries: tuple[Query, ...]) -> float:
+        return _median_ms(lambda: engine.ask(queries), task.repeats)
+
     found = {}
     for n in task.regions:
         engine.prepare(msgspec.structs.replace(question, queries=n))
         plain = _queries(task, n)
         said: tuple[Answer, ...] = engine.ask(plain)
         hoped = _queries(task, n, [tuple(choice.chosen for choice in answer.choices) for answer in said])
-        found[n] = (
-            _median_ms(lambda: engine.ask(plain), task.repeats),  # noqa: B023
-            _median_ms(lambda: engine.ask(hoped), task.repeats),  # noqa: B023
-        )
+        found[n] = ms(plain), ms(hoped)
     return found
 
 

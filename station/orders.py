@@ -3,8 +3,7 @@
 The server is a DEALER that connects, the worker's link a ROUTER that binds. The server greets twice a second and says
 whether it wants every picture to be a job; the worker answers with what it is and does. That is a level, not an order:
 a restart of either side, or a lost message, is put right by the next greeting, and a server that is silent wants
-nothing. Orders are `StartJob`, which is taken once, while it is
-fresh, and answered at once, and `PrepareRecipe`.
+nothing. Orders are `StartJob`, which is taken once, while it is fresh, and answered at once, and `PrepareRecipe`.
 """
 
 import msgspec
