@@ -7,10 +7,8 @@ session means: the worker restarted, send all again. A job that was sent to an e
 since those before it may be lost: it comes again in its turn.
 """
 
-import msgspec
-
 from station.challenge import ChallengeRun
-from station.errors import QueueError
+from station.envelope import Envelope
 from station.records import IN_QUARANTINE, Failure, Job, Reason, Record
 
 VERSION = 6
@@ -99,32 +97,12 @@ class ChallengeDone(Record, tag="challenge-done"):
 
 Message = Hello | Refusal | Credit | Sighting | JobMessage | Ack | PutSample | ChallengeNow | ChallengeDone
 
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(tuple[int, Message])
+_ENVELOPE: Envelope[Message] = Envelope(
+    Message, VERSION, "in the queue", "Capture and worker must be of the same release: restart both."
+)
+encode, decode = _ENVELOPE.encode, _ENVELOPE.decode
 
 
 def ack(job_id: str, reason: Reason, detail: str) -> Ack:
     """Return the ack of a job whose verdict has this reason."""
     return Ack(job_id=job_id, unreadable=Failure(reason=reason, detail=detail) if reason in IN_QUARANTINE else None)
-
-
-def encode(message: Message) -> bytes:
-    """Return the message as msgpack bytes with the version in front."""
-    return _encoder.encode((VERSION, message))
-
-
-def decode(data: bytes) -> Message:
-    """Return the message in `data`. Raises QueueError if it is malformed or of another version."""
-    try:
-        version, message = _decoder.decode(data)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise QueueError(
-            f"A message of {len(data)} bytes in the queue cannot be read: {error}.",
-            "Capture and worker must be of the same release: restart both.",
-        ) from error
-    if version != VERSION:
-        raise QueueError(
-            f"A message in the queue has version {version}, this release speaks version {VERSION}.",
-            "Capture and worker must be of the same release: restart both.",
-        )
-    return message

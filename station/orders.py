@@ -6,9 +6,7 @@ a restart of either side, or a lost message, is put right by the next greeting, 
 nothing. Orders are `StartJob`, which is taken once, while it is fresh, and answered at once, and `PrepareRecipe`.
 """
 
-import msgspec
-
-from station.errors import QueueError
+from station.envelope import Envelope
 from station.records import Record
 
 VERSION = 1
@@ -96,27 +94,7 @@ Message = (
     Greeting | StartJob | PrepareRecipe | WorkerStatus | JobTaken | JobRefused | RecipeDone | PictureCame | Mismatch
 )
 
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(tuple[int, Message])
-
-
-def encode(message: Message) -> bytes:
-    """Return the message as msgpack bytes with the version in front."""
-    return _encoder.encode((VERSION, message))
-
-
-def decode(data: bytes) -> Message:
-    """Return the message in `data`. Raises QueueError if it is malformed or of another version."""
-    try:
-        version, message = _decoder.decode(data)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise QueueError(
-            f"A message of {len(data)} bytes between OPC UA server and worker cannot be read: {error}.",
-            "Both must be of the same release: restart them.",
-        ) from error
-    if version != VERSION:
-        raise QueueError(
-            f"A message between OPC UA server and worker has version {version}, this release speaks {VERSION}.",
-            "Both must be of the same release: restart them.",
-        )
-    return message
+_ENVELOPE: Envelope[Message] = Envelope(
+    Message, VERSION, "between OPC UA server and worker", "Both must be of the same release: restart them."
+)
+encode, decode = _ENVELOPE.encode, _ENVELOPE.decode

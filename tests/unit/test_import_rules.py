@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 PURE = set(
-    "__init__ records errors messages recipe settings expectation manifest report judge composite inspection"
+    "__init__ records errors envelope messages recipe settings expectation manifest report judge composite inspection"
     " verdict_json complaints engine engine.base engine.frames outputs outputs.base outputs.plc_map"
     " outputs.plc_words outputs.plc_orders outputs.plc_state"
     " outputs.plc_export outputs.plc_document outputs.plc_control outputs.handshake outputs.handshake_tables"
