@@ -100,6 +100,9 @@ class Weights:
         self.words = llama.llama_vocab_n_tokens(self._vocabulary)
         self.width = llama.llama_model_n_embd(self.pointer)
         self.parameters = llama.llama_model_n_params(self.pointer)
+        shared = llama.llama_model_n_head(self.pointer) // max(1, llama.llama_model_n_head_kv(self.pointer))
+        self.token_bytes = 4 * llama.llama_model_n_layer(self.pointer) * self.width // shared
+        """Memory for what is kept of a token that was read: 16-bit key and value in each layer; about."""
         self.architecture = self._meta("general.architecture")
 
     def tokens(self, text: str) -> tuple[int, ...]:
@@ -169,7 +172,9 @@ class Context:
         self._weights, self._batch_tokens = weights, batch_tokens
         self._pointer = llama.llama_init_from_model(weights.pointer, parameters)
         if not self._pointer:
-            raise EngineError(f"llama.cpp cannot make a context of {tokens} tokens.", short_of_memory(0))
+            raise EngineError(
+                f"llama.cpp cannot make a context of {tokens} tokens.", short_of_memory(tokens * weights.token_bytes)
+            )
         self._memory = llama.llama_get_memory(self._pointer)
 
     def share(self, source: int, target: int) -> None:
@@ -267,10 +272,11 @@ def short_of_memory(needed_bytes: int) -> str:
     if not gpus:
         return f"{SEE_LOG} The file may be of a newer kind than this llama.cpp, or memory is short."
     free = gpus[0].free_bytes
-    missing = f", {(needed_bytes - free) / 2**30:.1f} GiB are missing" if needed_bytes > free else ""
+    missing = f", about {(needed_bytes - free) / 2**30:.1f} GiB are missing" if needed_bytes > free else ""
     return (
-        f"{gpus[0].name} has {free / 2**30:.1f} GiB free{missing}. {SEE_LOG} If memory is short: end what else uses"
-        " the GPU, take a smaller quantization, smaller pictures in the recipe, or lower engine.gpu_layers."
+        f"{gpus[0].name} has {free / 2**30:.1f} GiB free, {needed_bytes / 2**30:.1f} GiB are needed{missing}. {SEE_LOG}"
+        " If memory is short: end what else uses the GPU, take a smaller quantization, smaller pictures or fewer"
+        " regions in the recipe, or lower engine.gpu_layers."
     )
 
 
