@@ -91,9 +91,13 @@ class Line:
         return f"no decision: {kind} at {step.name}: {now}\n{log}"
 
     def settle(self) -> None:
-        """Scan until the PLC and the station are ready for the next part."""
+        """Scan until the PLC and the station are ready for the next part.
+
+        The PLC must have left the last part behind: a worker that hangs now would hang before this part's trigger, and
+        nobody would wake it.
+        """
         end_s = time.monotonic() + 20
-        while not self.plc.shown().get("TriggerReady"):
+        while self.plc.program.step is not Step.IDLE or not self.plc.shown().get("TriggerReady"):
             assert time.monotonic() < end_s, f"not ready: {self.plc.program.step.name} {self.plc.shown()}"
             self.plc.scan(None)
             time.sleep(SCAN_S)
