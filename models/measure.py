@@ -33,6 +33,7 @@ from station.capture.prepare import Preparer, prepare_job
 from station.engine.llama import LlamaEngine
 from station.inspection import Inspection
 from station.judge import judge
+from station.measurement import with_measures
 from station.recipe import Recipe
 from station.recipe_file import load_recipe
 from station.records import Job, RegionCrop
@@ -145,7 +146,7 @@ class Bench:
         start = time.perf_counter()
         regions = None
         if job.failure is None:
-            regions = inspection.regions(self.engines[ask].ask(inspection.queries(job)), 0.0)
+            regions = with_measures(inspection.regions(self.engines[ask].ask(inspection.queries(job)), 0.0), job)
         ms = 1e3 * (time.perf_counter() - start)
         judgement = judge(self.recipe, job, regions, None, None)
         said: dict[str, object] = {
