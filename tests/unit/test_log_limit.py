@@ -86,6 +86,6 @@ def test_ever_new_messages_fill_no_memory(log: Log) -> None:
 
 def test_the_services_log_is_limited_for_libraries_too() -> None:
     talk = "for n in range(1000): logging.getLogger('pymodbus.logging').error(f'Connection {n} failed')"
-    code = f"import logging; from station.cli import _log; _log()\n{talk}"
+    code = f"import logging; from station.verbs.shared import start_log; start_log()\n{talk}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=True)
     assert done.stderr.count("failed") == MESSAGES_A_MINUTE
