@@ -109,7 +109,7 @@ setup-cuda: setup
 	CMAKE_ARGS="-DGGML_CUDA=on -DCMAKE_CUDA_ARCHITECTURES=$(CUDA_ARCH)" $(BIN)/python -m pip install \
 		--disable-pip-version-check --force-reinstall --no-deps --no-cache-dir --no-binary llama-cpp-python \
 		"$$($(BIN)/python -m pip freeze | grep '^llama_cpp_python==\|^llama-cpp-python==')"
-	$(BIN)/station check || true
+	-$(BIN)/station check
 
 setup: $(READY)
 
