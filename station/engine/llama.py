@@ -61,6 +61,10 @@ class LlamaEngine:
             )
         self.eyes = [self._open_eyes() for _ in range(EYES_GPU if self.gpu else 1)]
         self.pool = ThreadPoolExecutor(len(self.eyes))
+        self.free_eyes: queue.SimpleQueue[Eyes] = queue.SimpleQueue()
+        """Of the engine, not of one ask: pictures of an ask that failed may still be looked at when the next comes."""
+        for eyes in self.eyes:
+            self.free_eyes.put(eyes)
         self.batch_tokens = BATCH_TOKENS_GPU if self.gpu else BATCH_TOKENS_CPU
         self._opened: Context | None = None
         self.begun: dict[tuple[Picture, ...], int] = {}
@@ -155,18 +159,14 @@ class LlamaEngine:
         """Yield the pictures' embeddings, in order; several are encoded at once on a GPU."""
         if len(self.eyes) == 1:  # on a CPU a second thread would only take the core that is left to the rest
             return map(self.eyes[0].see, pictures)
-        free: queue.SimpleQueue[Eyes] = queue.SimpleQueue()
-        for eyes in self.eyes:
-            free.put(eyes)
+        return self.pool.map(self._see_with_free_eyes, pictures)
 
-        def see(picture: Picture) -> Seen:
-            eyes = free.get()
-            try:
-                return eyes.see(picture)
-            finally:
-                free.put(eyes)
-
-        return self.pool.map(see, pictures)
+    def _see_with_free_eyes(self, picture: Picture) -> Seen:
+        eyes = self.free_eyes.get()
+        try:
+            return eyes.see(picture)
+        finally:
+            self.free_eyes.put(eyes)
 
     def _walk(self, cursors: Sequence[Cursor], position: int) -> None:
         """Read on in all sequences in step until every answer is complete."""

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -131,3 +132,26 @@ def test_a_question_that_does_not_fit_is_refused_with_the_number_that_is_needed(
     odd = msgspec.structs.replace(question, width_px=250)
     with pytest.raises(EngineError, match="would resize pictures of 250 x"):
         engine.prepare(odd)
+
+
+def test_two_towers_at_once_see_what_one_sees_also_after_a_picture_that_fails(
+    engine: LlamaEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    question, parts = asked(tmp_path, "pins", 1)
+    engine.prepare(question)
+    alone = engine.ask(parts[0])
+    second = engine._open_eyes()
+    monkeypatch.setattr(engine, "eyes", [*engine.eyes, second])
+    monkeypatch.setattr(engine, "pool", ThreadPoolExecutor(2))
+    engine.free_eyes.put(second)
+    try:
+        broken = msgspec.structs.replace(parts[0][0].pictures[0], width_px=96)
+        with pytest.raises(EngineError):
+            engine.ask((msgspec.structs.replace(parts[0][0], pictures=(broken,)), *parts[0][1:15]))
+        for one, other in zip(engine.ask(parts[0]), alone, strict=True):
+            assert difference(one, other) < 0.005
+    finally:
+        engine.pool.shutdown()
+        (first,) = {engine.free_eyes.get(), engine.free_eyes.get()} - {second}
+        engine.free_eyes.put(first)
+        second.close()
