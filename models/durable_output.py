@@ -6,7 +6,6 @@ as the disk needs for it, and drives out the base, which is read meanwhile.
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import mmap
 import os
@@ -14,10 +13,10 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from direct_file import SECTOR_BYTES, is_direct, set_direct
+
 _BLOCK_BYTES = 8 * 2**20
 _BLOCKS = 4
-_SECTOR_BYTES = 4096
-"""Length, place and memory of what is written past the page cache are multiples of it."""
 
 
 class Output:
@@ -62,7 +61,7 @@ class Output:
     def _pass_on(self) -> None:
         """Hash and write the filled block; go on in the next when that one is free."""
         block, count = self._blocks[self._number % _BLOCKS], self._filled
-        padded = -(-count // _SECTOR_BYTES) * _SECTOR_BYTES
+        padded = -(-count // SECTOR_BYTES) * SECTOR_BYTES
         hashed = self._hasher.submit(self._hash, block, count)
         self._jobs.append((hashed, self._writer.submit(self._write, block, padded, self.size)))
         self.size, self._filled, self._number = self.size + count, 0, self._number + 1
@@ -84,22 +83,13 @@ class Output:
                 try:
                     done += os.pwrite(self._file, view[done:count], place + done)
                 except OSError as error:
-                    if error.errno != errno.EINVAL or not _is_direct(self._file):
+                    if error.errno != errno.EINVAL or not is_direct(self._file):
                         raise
-                    _set_direct(self._file, on=False)  # this disk has larger sectors
+                    set_direct(self._file, on=False)  # this disk has larger sectors
 
 
 def _open(path: Path) -> int:
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     with contextlib.suppress(OSError):  # the file system cannot
-        _set_direct(file, on=True)
+        set_direct(file, on=True)
     return file
-
-
-def _is_direct(file: int) -> bool:
-    return bool(fcntl.fcntl(file, fcntl.F_GETFL) & os.O_DIRECT)
-
-
-def _set_direct(file: int, *, on: bool) -> None:
-    flags = fcntl.fcntl(file, fcntl.F_GETFL)
-    fcntl.fcntl(file, fcntl.F_SETFL, flags | os.O_DIRECT if on else flags & ~os.O_DIRECT)

@@ -1,7 +1,8 @@
 """Writes the GGUF files of a model in one pass over its base, in chunks of rows. No tensor is ever whole in memory.
 
 Each file is made from front to back: pieces of the base are read, merged, put into order and cast by several threads,
-and appended in their order. A thread beside them hashes the base's files at the same pace, from what was just read.
+and appended in their order. A thread beside them hashes the base's files. All of it goes past the page cache where the
+file system can: the base is read twice, and that is still faster than copying it through the cache (decision 0033).
 Memory: a few pieces and a few modules' A and B, whatever the size of the model.
 """
 
@@ -18,6 +19,7 @@ import numpy as np
 from adapter import Change
 from base_hash import BaseHash
 from checked_json import ExportError
+from direct_file import SECTOR_BYTES, DirectFile, aligned
 from durable_output import Output
 from ggml import half
 from gguf import GGMLQuantizationType as Kind
@@ -29,8 +31,8 @@ PIECE_VALUES = 2**20
 """Read at once: 2 MiB of bfloat16."""
 BLOCK_VALUES = 2**17
 """Computed at once: it stays in the processor's cache from the first step to the last."""
-_WORKERS = 1 + min(8, len(os.sched_getaffinity(0)))
-"""Threads that convert; one more than processors, since some wait for the disk."""
+_WORKERS = 2 * min(8, len(os.sched_getaffinity(0))) + 1
+"""Threads that convert; twice as many as processors and one, since about half wait for the disk."""
 _AHEAD = 3 * _WORKERS
 """Pieces under way."""
 _ALIGNMENT = 32
@@ -75,7 +77,7 @@ class _Slot:
     def fit(self, raw: int, out: int) -> None:
         """Make room for so many bytes."""
         if self.raw.size < raw:
-            self.raw = np.empty(raw, np.uint8)
+            self.raw = aligned(raw)
         if self.out.size < out:
             self.out = np.empty(out, np.uint8)
 
@@ -95,7 +97,6 @@ def write_files(plans: dict[Path, FilePlan], found: dict[str, Tensor], changes: 
                     output.append(data)
                     if piece.entry.row >= 0 or piece.first + piece.rows == piece.entry.shape[0]:
                         output.align(_ALIGNMENT)
-                    base.keep_up_with(piece.bytes)
                     progress.add(len(data))
                 sha256[path] = output.finish()
         sources = base.finish()
@@ -138,9 +139,8 @@ def _converted(piece: _Piece, slot: _Slot) -> memoryview:
     """Return the piece as it stands in the file."""
     entry, value_bytes = piece.entry, 4 if piece.entry.kind is Kind.F32 else 2
     row_values = piece.tensor.row_values
-    slot.fit(piece.bytes, piece.rows * row_values * value_bytes)
-    raw, place = slot.raw[: piece.bytes], 0
-    _read(piece, raw)
+    slot.fit(piece.bytes + 2 * SECTOR_BYTES, piece.rows * row_values * value_bytes)
+    raw, place = _read(piece, slot), 0
     heads = entry.heads * piece.rows // entry.shape[0] if entry.row < 0 else 0
     for first, rows in chunks(piece.rows, row_values, heads, BLOCK_VALUES):
         part = raw[first * piece.row_bytes : (first + rows) * piece.row_bytes]
@@ -154,14 +154,14 @@ def _converted(piece: _Piece, slot: _Slot) -> memoryview:
     return memoryview(slot.out)[:place]
 
 
-def _read(piece: _Piece, raw: np.ndarray) -> None:
-    place, done = piece.tensor.start + piece.first * piece.row_bytes, 0
-    with piece.tensor.file.open("rb", buffering=0) as stream:
-        while done < piece.bytes:
-            count = os.preadv(stream.fileno(), [raw[done:]], place + done)
-            if not count:
-                raise ExportError("E06", f"{stream.name} became shorter while it was read.", "Copy the base again.")
-            done += count
+def _read(piece: _Piece, slot: _Slot) -> np.ndarray:
+    """Return the piece's bytes, somewhere in the slot."""
+    place = piece.tensor.start + piece.first * piece.row_bytes
+    with DirectFile(piece.tensor.file) as file:
+        before, count = file.read(slot.raw, place, piece.bytes)
+    if count < piece.bytes:
+        raise ExportError("E06", f"{piece.tensor.file} became shorter while it was read.", "Copy the base again.")
+    return slot.raw[before : before + piece.bytes]
 
 
 def _merged(piece: _Piece, raw: np.ndarray, row: int, rows: int) -> Floats:
