@@ -25,7 +25,7 @@ from station.records import Record
 from station.settings import Settings
 
 _LIMIT_S = 3600
-_REPEATS = 5
+_REPEATS = 3
 
 
 class Row(Record):
