@@ -1,6 +1,7 @@
 """The command line: each verb is in `verbs/`, which imports what it needs when it is used, so that --help is quick.
 
-Exit codes: 0 done, 1 failed while running, 2 bad configuration or arguments. Data goes to stdout, messages to stderr.
+Exit codes: 0 done, 1 failed while running, 2 bad configuration or arguments, 75 a service that wants to start anew.
+Data goes to stdout, messages to stderr.
 An error the station raises on purpose is printed as text, never as a traceback.
 """
 
@@ -10,14 +11,14 @@ import sys
 
 import typer
 
-from station.errors import ConfigurationError, StationError
+from station.errors import ConfigurationError, RestartError, StationError
 
 # isort: off
 # Each registers its verbs; --help lists them in this order.
 from station.verbs import services, looking, measuring, plc  # noqa: F401
 
 # isort: on
-from station.verbs.shared import FAILED, WRONG_CONFIGURATION, app
+from station.verbs.shared import FAILED, RESTART, WRONG_CONFIGURATION, app
 
 __all__ = ["app", "main"]
 
@@ -32,7 +33,7 @@ def main() -> int:
         return FAILED if is_disk_fault else WRONG_CONFIGURATION  # systemd tries again what may pass by itself
     except StationError as error:
         _say(error)
-        return FAILED
+        return RESTART if isinstance(error, RestartError) else FAILED
     except BrokenPipeError:
         # The reader of stdout, as `head`, has what it wanted. Nothing may be written at exit either.
         sys.stdout = None

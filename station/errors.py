@@ -63,5 +63,9 @@ class OutputError(StationError):
     """An output (PLC, publisher, archive) cannot be opened or written."""
 
 
+class RestartError(StationError):
+    """Nothing is wrong: the service must start anew, because what it read at its start is another now."""
+
+
 class OutputLostError(OutputError):
     """A part of an output that should run has ended by itself; only a new start of the worker brings it back."""

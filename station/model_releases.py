@@ -6,6 +6,7 @@ config.yaml, with the hashes of both releases. A release is promoted only if gat
 was measured against the active one and is better (calibration/gate.py). The worker loads it at its next start.
 """
 
+import enum
 import getpass
 import json
 import os
@@ -22,7 +23,27 @@ from station.records import Record
 from station.settings import Settings
 
 JOURNAL_NAME, GATE_NAME = "models.jsonl", "gate.json"
+BETTER = "better"
+"""What is said of a release that may be promoted."""
 _MODEL_LINE = re.compile(r"^model:[^\n]*$", re.MULTILINE)
+
+
+class Hindrance(enum.Enum):
+    """Why a release does not become the active one."""
+
+    NOT_BETTER = "it was not measured as better than the active one"
+    SEVERAL = "several were measured as better: a person must say which"
+    NOTHING_BEFORE = "there is none to go back to"
+    DAMAGED = "its files are not those that were exported"
+    NOT_WRITABLE = "config.yaml cannot be changed"
+
+
+class ReleaseError(ConfigurationError):
+    """A release does not become the active one; nothing was changed."""
+
+    def __init__(self, hindrance: Hindrance, problems: list[str], hint: str = "") -> None:
+        super().__init__(problems, hint)
+        self.hindrance = hindrance
 
 
 class Gate(Record):
@@ -81,36 +102,62 @@ def _release(path: Path, active: Path) -> Release:
     word = "not compared"
     if gate is not None and gate.candidate_sha256 == manifest.ref.sha256:
         of_active = gate.active_sha256 == load_manifest(active).ref.sha256
-        word = ("better" if gate.is_better else "not better") if of_active else "of another active release"
+        word = (BETTER if gate.is_better else "not better") if of_active else "of another active release"
     return Release(str(path), manifest.ref.name, manifest.ref.sha256, path == active, word, "")
 
 
-def promote(settings: Settings, manifest_path: Path) -> Change:
-    """Make this release the active one. Raises ConfigurationError if it is damaged or was not found better."""
+def better_release(settings: Settings) -> Path:
+    """Return the manifest of the one release that may be promoted. Raises ReleaseError when there is none, or more."""
+    better = [Path(release.manifest) for release in releases(settings) if release.gate == BETTER]
+    if not better:
+        problem = f"{settings.model}: no release beside the active one was measured as better."
+        raise ReleaseError(Hindrance.NOT_BETTER, [problem], "Measure one: station model compare MANIFEST SET.")
+    if len(better) > 1:
+        problems = [f"{path}: was measured as better than the active release." for path in better]
+        raise ReleaseError(Hindrance.SEVERAL, problems, "Say which: station model promote MANIFEST.")
+    return better[0]
+
+
+def promote(settings: Settings, manifest_path: Path, by: str = "") -> Change:
+    """Make this release the active one. `by`: who wants it; empty: the user of this process.
+
+    Raises ReleaseError if it is damaged or was not found better, ConfigurationError if a manifest cannot be read.
+    """
     manifest_path = manifest_path.absolute()
     gate, active = read_gate(manifest_path), load_manifest(settings.model)
     candidate = load_manifest(manifest_path)
     hint = f"Measure it first: station model compare {manifest_path} SET."
     if gate is None or gate.candidate_sha256 != candidate.ref.sha256:
-        raise ConfigurationError([f"{manifest_path}: was not compared with the active release."], hint)
+        raise _not_better([f"{manifest_path}: was not compared with the active release."], hint)
     if gate.active_sha256 != active.ref.sha256:
-        raise ConfigurationError([f"{manifest_path}: was compared with another release than the active one."], hint)
+        raise _not_better([f"{manifest_path}: was compared with another release than the active one."], hint)
     if not gate.is_better:
-        raise ConfigurationError([f"{manifest_path}: {reason}" for reason in gate.reasons], "It is not released.")
-    return _change(settings, "promote", manifest_path)
+        raise _not_better([f"{manifest_path}: {reason}" for reason in gate.reasons], "It is not released.")
+    return _change(settings, "promote", manifest_path, by)
 
 
-def rollback(settings: Settings) -> Change:
-    """Make the release active that was so before the last change. Raises ConfigurationError when there is none."""
+def _not_better(problems: list[str], hint: str) -> ReleaseError:
+    return ReleaseError(Hindrance.NOT_BETTER, problems, hint)
+
+
+def rollback(settings: Settings, by: str = "") -> Change:
+    """Make the release active that was so before the last change. `by` as for `promote`.
+
+    Raises ReleaseError when there is none, ConfigurationError if a manifest cannot be read.
+    """
     now = load_manifest(settings.model).ref.sha256
     before = next((line for line in reversed(changes(settings)) if line.sha256 == now), None)
     if before is None:
-        raise ConfigurationError([f"{_journal(settings)}: no change led to the active release."],
-                                 "Name the release in config.yaml yourself.")  # fmt: skip
+        problem, hint = (
+            f"{_journal(settings)}: no change led to the active release.",
+            "Name it in config.yaml yourself.",
+        )
+        raise ReleaseError(Hindrance.NOTHING_BEFORE, [problem], hint)
     path = Path(before.before)
     if load_manifest(path).ref.sha256 != before.before_sha256:
-        raise ConfigurationError([f"{path}: is no longer the release that was active before."], "Name one yourself.")
-    return _change(settings, "rollback", path)
+        problem = f"{path}: is no longer the release that was active before."
+        raise ReleaseError(Hindrance.NOTHING_BEFORE, [problem], "Name one yourself.")
+    return _change(settings, "rollback", path, by)
 
 
 def changes(settings: Settings) -> list[Change]:
@@ -142,16 +189,20 @@ def write_gate(manifest_path: Path, gate: Gate) -> None:
     _write(manifest_path.with_name(GATE_NAME), text)
 
 
-def _change(settings: Settings, action: Literal["promote", "rollback"], path: Path) -> Change:
-    verify(load_manifest(path))
+def _change(settings: Settings, action: Literal["promote", "rollback"], path: Path, by: str) -> Change:
+    try:
+        verify(load_manifest(path))
+    except ConfigurationError as error:
+        raise ReleaseError(Hindrance.DAMAGED, error.problems, error.hint) from error
     config = settings.config_path
     text = config.read_text(encoding="utf-8")
     named = path.relative_to(config.parent) if path.is_relative_to(config.parent) else path
     line = f"model: {json.dumps(str(named), ensure_ascii=False)}"
     if len(_MODEL_LINE.findall(text)) != 1:
-        raise ConfigurationError([f"{config}: model is not on one line."], f"Write there yourself: {line}")
+        problem = f"{config}: model is not on one line."
+        raise ReleaseError(Hindrance.NOT_WRITABLE, [problem], f"Write there yourself: {line}")
     change = Change(
-        at_utc=datetime.now(UTC).isoformat(timespec="seconds"), action=action, by=getpass.getuser(),
+        at_utc=datetime.now(UTC).isoformat(timespec="seconds"), action=action, by=by or getpass.getuser(),
         manifest=str(path), sha256=load_manifest(path).ref.sha256,
         before=str(settings.model), before_sha256=load_manifest(settings.model).ref.sha256,
     )  # fmt: skip
@@ -164,7 +215,8 @@ def _change(settings: Settings, action: Literal["promote", "rollback"], path: Pa
             os.fsync(journal.fileno())
         _write(config, _MODEL_LINE.sub(lambda _: line, text))
     except OSError as error:
-        raise ConfigurationError([f"{config}: cannot be written: {error.strerror}."], "Look at its folder.") from error
+        problem = f"{config}: cannot be written: {error.strerror}."
+        raise ReleaseError(Hindrance.NOT_WRITABLE, [problem], "Look at its folder.") from error
     return change
 
 

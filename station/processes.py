@@ -1,8 +1,9 @@
 """Capture and worker as two child processes that live and end together. Used by `station run` and `station demo`.
 
 In: the path of config.yaml. Out: an exit code. Each child is `station capture` or `station worker`, just as systemd
-would start it. When one ends, for whatever reason, the other is ended too: half a station must not look like one. The
-OPC UA server is a third one if wanted; when it ends it is started again, and the others never notice.
+would start it. When one ends, for whatever reason, the other is ended too: half a station must not look like one. Both
+are started again when the worker ended to load another model. The OPC UA server is a third one if wanted; when it ends
+it is started again, and the others never notice.
 """
 
 import ctypes
@@ -22,6 +23,10 @@ SERVICES = ("worker", "capture")
 OPCUA = "opcua"
 RESTART_AFTER_S = 1.0
 WRONG_CONFIGURATION = 2
+RESTART = 75
+"""Exit code of a worker that wants to be started anew, with what config.yaml says now."""
+_TOLD = {0: 0, WRONG_CONFIGURATION: WRONG_CONFIGURATION, RESTART: 0}
+"""Exit code of a service -> that of the whole; any other is 1."""
 END_S = 15
 """How long a service may take to end before it is killed; it finishes what it is writing."""
 _LOOK_EVERY_S = 0.2
@@ -55,7 +60,7 @@ class Processes:
 
     def wait(self, stop: threading.Event) -> int:
         """Wait until `stop` is set or a service ends by itself, end both, and return the exit code for this process."""
-        while not stop.is_set() and self.ended() is None:
+        while not stop.is_set() and (self.ended() is None or self._started_anew()):
             self._see_to_opcua()
             stop.wait(_LOOK_EVERY_S)
         first = self.ended()
@@ -64,7 +69,17 @@ class Processes:
         self.end()
         codes = {name: self._children[name].returncode for name in SERVICES}
         worst = codes[first] if first else max(codes.values(), key=abs)
-        return worst if worst in {0, 2} else 1
+        return _TOLD.get(worst, 1)
+
+    def _started_anew(self) -> bool:
+        """Start the services again if the worker ended to be; return whether they were."""
+        if self._children["worker"].poll() != RESTART:
+            return False
+        logger.info("The worker wants to start anew; capture too, so that both read the same configuration.")
+        self.end()
+        for service in self._children:
+            self._begin(service)
+        return True
 
     def _begin(self, service: str) -> None:
         command = [sys.executable, "-m", "station", service, "--config", str(self._config)]

@@ -28,6 +28,7 @@ from station.judge import judge
 from station.key_files import station_keys
 from station.manifest import load_manifest
 from station.messages import Identity
+from station.model_orders import ways
 from station.outputs.archive import ArchiveOutput, day_of
 from station.outputs.base import Output
 from station.outputs.modbus_client import ModbusClientOutput, Target
@@ -44,6 +45,7 @@ from station.worker.challenger import Challenger, Material
 from station.worker.changeover import Changeover, Product
 from station.worker.engine_host import EngineHost
 from station.worker.journal import Journal
+from station.worker.model_change import ModelChange
 from station.worker.pairing import REMEMBERED_PICTURES
 from station.worker.queue import JobQueue
 from station.worker.retention import Folders, RetentionOutput, Rules
@@ -177,6 +179,7 @@ def _worker(settings: Settings, recipe: Recipe, context: Context, door: Door | N
         triggers=_triggers(settings, recipe, outputs),
         challenger=challenger,
         changeover=Changeover(products, start, settings.journal.path.with_name(IN_FORCE)),
+        model_change=ModelChange(ways(settings.config_path)) if _has_model(settings) else None,
         may_be_ready=lambda: all(output.is_armed for output in outputs if isinstance(output, ModbusClientOutput)),
     )
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from station.outputs import handshake
-from station.outputs.handshake import Handshake
+from station.outputs.handshake_state import Handshake
 from station.outputs.plc_control import Control
 from station.outputs.plc_orders import TriggerTaken
 from station.outputs.plc_state import BEAT_MS

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from station.outputs import handshake, plc_rules
-from station.outputs.handshake import Handshake
+from station.outputs.handshake_state import Handshake
 from station.outputs.plc_exchange import STUCK_AFTER_S
 from station.outputs.plc_orders import TriggerTaken
 from station.outputs.plc_rules import Acted, Part, Program, Step

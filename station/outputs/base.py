@@ -3,7 +3,8 @@
 from typing import Protocol
 
 from station.challenge import Standing
-from station.outputs.plc_orders import Order
+from station.outputs.plc_orders import Order, Refusal
+from station.outputs.plc_state import Condition
 from station.records import Job, Verdict
 
 
@@ -53,11 +54,11 @@ class TriggerSource(Protocol):
     def recipe_is(self, number: int) -> None:
         """Tell the PLC which recipe the worker has now; 0: one without a number."""
 
-    def load_is(self, waiting_jobs: int, *, is_storage_low: bool, is_disk_full: bool) -> None:
-        """Tell the PLC how many jobs have no verdict yet, and whether the disk has little room or takes no more."""
+    def condition_is(self, condition: Condition) -> None:
+        """Tell the PLC how the station is; in each beat of the worker."""
 
     def challenged(self, standing: Standing) -> None:
         """Tell the PLC where the station stands with its challenges."""
 
-    def command_done(self, *, succeeded: bool) -> None:
-        """Tell the PLC how its command ended."""
+    def command_done(self, refusal: Refusal | None) -> None:
+        """Tell the PLC how its command ended; None: carried out."""

@@ -1,86 +1,34 @@
 """The handshake with the PLC: the five state machines of `handshake_tables`, and what binds them.
 
-In: what the PLC wrote, verdicts, pictures, heartbeats, each as one event. Out: the next `Handshake`, what it shows
-(`view`), and what the worker is to do (`TriggerTaken`, `CommandGiven`). Pure: no I/O; the clock is passed in.
+In: a `Handshake` (`handshake_state`), and what the PLC wrote, verdicts, pictures, heartbeats, each as one event. Out:
+the next `Handshake`, what it shows (`view`), and what the worker is to do (`TriggerTaken`, `CommandGiven`). Pure: no
+I/O; the clock is passed in.
 
 Nothing here can make a pass: a result is shown as it was judged, for the trigger it was judged for, or not at all.
 """
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
 
 from station.challenge import Standing
 from station.outputs import plc_state
-from station.outputs.handshake_tables import (
-    MACHINE_OF,
-    TABLE_OF,
-    Acquisition,
-    Act,
-    Command,
-    Event,
-    PlcLink,
-    Results,
-    UserData,
+from station.outputs.handshake_state import (
+    BUFFERS,
+    Handshake,
+    has_part,
+    may_trigger,
+    offline_reason,
+    station_fault,
 )
+from station.outputs.handshake_tables import MACHINE_OF, TABLE_OF, Acquisition, Act, Command, Event, PlcLink, UserData
 from station.outputs.plc_control import Control, fell, rose
-from station.outputs.plc_orders import CommandCode, CommandGiven, Order, TriggerTaken
-from station.outputs.plc_state import FaultCode, OfflineReason, PlcState, Signals
-from station.records import Record, TriggerRef, Verdict
+from station.outputs.plc_orders import CommandCode, CommandGiven, Order, Refusal, TriggerTaken
+from station.outputs.plc_state import Condition, FaultCode, OfflineReason, PlcState, Signals
+from station.records import TriggerRef, Verdict
 
-BUFFERS = 8
-"""Results kept for a PLC that takes its time; one of them is the one shown."""
 PLC_LOST_AFTER_NS = 3_000_000_000
 """The PLC's heartbeat must change within this time: three beats of a second."""
-
-
-class Handshake(Record, frozen=True):
-    """Everything between the PLC and the station at one moment."""
-
-    triggered: bool
-    """False: free running; no trigger is taken, every verdict is shown."""
-    recipes: Mapping[str, int] = msgspec.field(default_factory=dict)
-    """sha256 -> number of the recipes that the PLC can have."""
-    recipe_loaded: int = 0
-    """Number of the recipe in force."""
-    has_recipe: bool = True
-    """False while it is being changed, and after UnprepareRecipe."""
-    is_changing: bool = False
-    state: PlcState = PlcState()
-    control: Control = Control()
-    acquisition: Acquisition = Acquisition.CLOSED
-    results: Results = Results.EMPTY
-    user_data: UserData = UserData.IDLE
-    command: Command = Command.IDLE
-    plc_link: PlcLink = PlcLink.UNKNOWN
-    plc_beat_ns: int = 0
-    is_engine_ready: bool = False
-    is_halted: bool = False
-    is_safe: bool = True
-    """The worker said so, at start and at the end: offline whatever else holds."""
-    has_turned: bool = False
-    """The worker's loop runs, or did."""
-    challenge: Standing = Standing.NOT_ASKED
-    fault: FaultCode = FaultCode.NONE
-    """Stays until the PLC clears it; no trigger is taken meanwhile."""
-    waiting: tuple[Verdict, ...] = ()
-    """Results behind the one shown, oldest first."""
-    open_triggers: tuple[TriggerRef, ...] = ()
-    """Taken, without a result yet, and not given up by the PLC."""
-    window_of: int | None = None
-    """Acquisition id whose picture window is open, also when the PLC gave it up: no other trigger until it is over."""
-    acquisition_id: int = 0
-    last_trigger_id: int = 0
-    image_received: bool = False
-    serial: str = ""
-    overrun: bool = False
-    missed_trigger: bool = False
-    waiting_jobs: int = 0
-    """At the worker, without a verdict yet."""
-    is_storage_low: bool = False
-    is_disk_full: bool = False
-    """The disk takes no more, or is read-only: the worker is not ready."""
 
 
 class Outcome(NamedTuple):
@@ -118,6 +66,7 @@ def written(before: Handshake, control: Control, now_ns: int) -> Outcome:
         orders += given
     elif fell(old, control, "execute_command"):
         after = _step(after, Event.EXECUTE_FALL)
+    after = msgspec.structs.replace(after, has_rested=after.has_rested or not control.execute_command)
     return Outcome(_settled(after), tuple(orders))
 
 
@@ -150,10 +99,9 @@ def window_closed(before: Handshake, acquisition_id: int) -> Handshake:
     return _settled(_step(msgspec.structs.replace(before, window_of=None), Event.WINDOW_CLOSED))
 
 
-def load_is(before: Handshake, waiting_jobs: int, *, is_storage_low: bool, is_disk_full: bool) -> Handshake:
-    """Take in how much the worker has to do, and whether the disk has little room or takes no more."""
-    after = msgspec.structs.replace(before, waiting_jobs=waiting_jobs, is_storage_low=is_storage_low)
-    return _settled(msgspec.structs.replace(after, is_disk_full=is_disk_full))
+def condition_is(before: Handshake, condition: Condition) -> Handshake:
+    """Take in how the station is."""
+    return _settled(msgspec.structs.replace(before, condition=condition))
 
 
 def recipe_is(before: Handshake, number: int) -> Handshake:
@@ -179,11 +127,17 @@ def challenged(before: Handshake, standing: Standing) -> Handshake:
     return _settled(msgspec.structs.replace(before, challenge=standing))
 
 
-def command_done(before: Handshake, *, succeeded: bool) -> Handshake:
-    """Take in that the worker carried out, or refused, the command. After a failed change there is no recipe."""
-    after = _step(before, Event.COMMAND_DONE if succeeded else Event.COMMAND_REFUSED)
+def command_done(before: Handshake, refusal: Refusal | None = None) -> Handshake:
+    """Take in that the worker carried out the command, or why not.
+
+    After a failed change of the recipe there is none; after one of the model the station is offline until the restart.
+    """
+    after = _step(before, Event.COMMAND_REFUSED if refusal else Event.COMMAND_DONE)
+    after = msgspec.structs.replace(after, refusal=refusal)
     if before.is_changing:
-        after = msgspec.structs.replace(after, has_recipe=succeeded, is_changing=False)
+        after = msgspec.structs.replace(after, has_recipe=refusal is None, is_changing=False)
+    if before.is_changing_model:
+        after = msgspec.structs.replace(after, is_changing_model=refusal is None)
     return _settled(after)
 
 
@@ -209,12 +163,13 @@ def view(handshake: Handshake) -> PlcState:
         command_executing=command is Command.EXECUTING,
         command_completed=command is Command.COMPLETED,
         command_failed=command is Command.FAILED,
+        refusal=handshake.refusal or 0 if command is Command.FAILED else 0,
         plc_heartbeat_lost=handshake.plc_link is PlcLink.LOST,
         plc_heartbeat=handshake.control.plc_heartbeat,
         acquisition_id=handshake.acquisition_id if handshake.triggered else None,
         free_buffers=BUFFERS - kept,
-        waiting_jobs=handshake.waiting_jobs,
-        storage_low=handshake.is_storage_low,
+        waiting_jobs=handshake.condition.waiting_jobs,
+        storage_low=handshake.condition.is_storage_low,
         recipe_loaded=handshake.recipe_loaded if handshake.has_recipe else 0,
         recipe_used=handshake.recipes.get(result.recipe_sha256, 0) if result else 0,
         serial=handshake.serial,
@@ -300,28 +255,50 @@ def _commanded(before: Handshake) -> Outcome:
     after = _step(before, Event.EXECUTE_RISE)
     if before.command is Command.EXECUTING:
         return Outcome(after)
+    if refusal := _refusal(before):
+        return Outcome(msgspec.structs.replace(_step(after, Event.COMMAND_REFUSED), refusal=refusal))
     code, argument = before.control.command_code, before.control.command_argument
     match code:
-        case CommandCode.HALT:
-            after = msgspec.structs.replace(after, is_halted=True)
-        case CommandCode.RESET:
-            after = _fault_cleared(_results_cleared(_reset(msgspec.structs.replace(after, is_halted=False))))
-        case CommandCode.ABORT:
-            after = _reset(after)
-        case CommandCode.ACKNOWLEDGE_ERROR:
-            after = _fault_cleared(after)
-        case CommandCode.UNPREPARE_RECIPE:
-            after = msgspec.structs.replace(after, has_recipe=False)
-        case CommandCode.PREPARE_RECIPE if argument == before.recipe_loaded != 0:
-            after = msgspec.structs.replace(after, has_recipe=True)
-        case CommandCode.PREPARE_RECIPE if argument in before.recipes.values() and not _has_part(before):
+        case CommandCode.PREPARE_RECIPE if argument != before.recipe_loaded:
             after = msgspec.structs.replace(after, has_recipe=False, is_changing=True)
-            return Outcome(after, (CommandGiven(code=CommandCode.PREPARE_RECIPE, argument=argument),))
+        case CommandCode.PROMOTE_MODEL | CommandCode.ROLLBACK_MODEL:
+            after = msgspec.structs.replace(after, is_changing_model=True)
         case CommandCode.RUN_GOLDEN_CHECK:
-            return Outcome(after, (CommandGiven(code=CommandCode.RUN_GOLDEN_CHECK, argument=argument),))
+            pass
         case _:
-            return Outcome(_step(after, Event.COMMAND_REFUSED))
-    return Outcome(_step(after, Event.COMMAND_DONE))
+            return Outcome(_step(_carried_out(after, code), Event.COMMAND_DONE))
+    return Outcome(after, (CommandGiven(code=CommandCode(code), argument=argument),))
+
+
+def _refusal(before: Handshake) -> Refusal | None:
+    """Return why the command is not even begun."""
+    match before.control.command_code, before.control.command_argument:
+        case CommandCode.PREPARE_RECIPE, number if number == before.recipe_loaded != 0:
+            return None
+        case CommandCode.PREPARE_RECIPE, number if number not in before.recipes.values():
+            return Refusal.UNKNOWN_RECIPE
+        case CommandCode.PREPARE_RECIPE | CommandCode.PROMOTE_MODEL | CommandCode.ROLLBACK_MODEL, _ if has_part(before):
+            return Refusal.PART_UNDER_WAY
+        case CommandCode.PROMOTE_MODEL | CommandCode.ROLLBACK_MODEL, _ if not before.has_rested:
+            # The worker may have started anew over this very command: done twice, a rollback takes itself back.
+            return Refusal.EXECUTE_HELD
+        case code, _:
+            return None if code in set(CommandCode) else Refusal.UNKNOWN_COMMAND
+
+
+def _carried_out(before: Handshake, code: int) -> Handshake:
+    """Return the handshake after a command that is its own affair."""
+    match code:
+        case CommandCode.HALT:
+            return msgspec.structs.replace(before, is_halted=True)
+        case CommandCode.RESET:
+            return _fault_cleared(_results_cleared(_reset(msgspec.structs.replace(before, is_halted=False))))
+        case CommandCode.ABORT:
+            return _reset(before)
+        case CommandCode.ACKNOWLEDGE_ERROR:
+            return _fault_cleared(before)
+        case _:  # PREPARE_RECIPE of the one in force, UNPREPARE_RECIPE
+            return msgspec.structs.replace(before, has_recipe=code == CommandCode.PREPARE_RECIPE)
 
 
 def _reset(before: Handshake) -> Handshake:
@@ -339,11 +316,9 @@ def _fault_cleared(before: Handshake) -> Handshake:
 
 def _settled(before: Handshake) -> Handshake:
     """Bring what follows from other things up to date: online, withdrawn passes, the next result, TriggerReady."""
-    reason = _offline_reason(before)
+    reason = offline_reason(before)
     had_pass = before.state.result is not None and plc_state.is_pass(before.state.result)
-    fault = FaultCode.CHALLENGE_FAILED if before.challenge is Standing.FAILED else FaultCode.NONE
-    fault = FaultCode.DISK_FULL if before.is_disk_full else before.fault or fault
-    state = msgspec.structs.replace(before.state, offline_reason=reason, station_fault=fault)
+    state = msgspec.structs.replace(before.state, offline_reason=reason, station_fault=station_fault(before))
     after = msgspec.structs.replace(before, state=state)
     if reason is not OfflineReason.NONE:
         left = tuple(verdict for verdict in after.waiting if not plc_state.is_pass(verdict))
@@ -352,38 +327,4 @@ def _settled(before: Handshake) -> Handshake:
             after = _step(after, Event.OK_WITHDRAWN)
     if after.waiting:
         after = _step(after, Event.NEXT)
-    return _step(after, Event.OPEN if _may_trigger(after) else Event.SHUT)
-
-
-def _offline_reason(handshake: Handshake) -> OfflineReason:
-    if handshake.is_safe:
-        return OfflineReason.STOPPED_OR_FAULT if handshake.has_turned else OfflineReason.BOOTING
-    if handshake.is_halted or handshake.control.set_offline:
-        return OfflineReason.SET_OFFLINE_BY_PLC
-    if not handshake.has_recipe:
-        return OfflineReason.NO_RECIPE
-    if handshake.is_disk_full or handshake.challenge is Standing.FAILED:
-        return OfflineReason.STOPPED_OR_FAULT
-    if handshake.challenge is Standing.DUE:
-        return OfflineReason.CHALLENGE_DUE
-    if not handshake.is_engine_ready:
-        return OfflineReason.MODEL_LOADING
-    if handshake.triggered and handshake.plc_link is not PlcLink.ALIVE:
-        return OfflineReason.PLC_HEARTBEAT_LOST
-    return OfflineReason.NONE
-
-
-def _has_part(handshake: Handshake) -> bool:
-    return bool(handshake.open_triggers) or handshake.window_of is not None
-
-
-def _may_trigger(handshake: Handshake) -> bool:
-    kept = len(handshake.open_triggers) + len(handshake.waiting) + (handshake.state.result is not None)
-    return (
-        handshake.triggered
-        and handshake.state.online
-        and handshake.control.trigger_enable
-        and handshake.fault is FaultCode.NONE
-        and handshake.window_of is None
-        and kept < BUFFERS
-    )
+    return _step(after, Event.OPEN if may_trigger(after) else Event.SHUT)

@@ -23,10 +23,11 @@ from station.challenge import Standing
 from station.complaints import Complaints
 from station.errors import OutputError, OutputLostError
 from station.outputs import handshake, plc_map
-from station.outputs.handshake import Handshake
+from station.outputs.handshake_state import Handshake
 from station.outputs.modbus_guard import GuardedServer
 from station.outputs.plc_exchange import Exchange
-from station.outputs.plc_orders import Order
+from station.outputs.plc_orders import Order, Refusal
+from station.outputs.plc_state import Condition
 from station.records import Job, Verdict
 
 OPEN_TIMEOUT_S = 5.0
@@ -129,19 +130,17 @@ class ModbusServerOutput:
         """Show that pictures and triggers do not match."""
         self._exchange.step(handshake.mismatched)
 
-    def load_is(self, waiting_jobs: int, *, is_storage_low: bool, is_disk_full: bool) -> None:
-        """Show how many jobs have no verdict yet, and whether the disk has little room or takes no more."""
-        self._exchange.step(
-            lambda now: handshake.load_is(now, waiting_jobs, is_storage_low=is_storage_low, is_disk_full=is_disk_full)
-        )
+    def condition_is(self, condition: Condition) -> None:
+        """Show how the station is."""
+        self._exchange.step(lambda now: handshake.condition_is(now, condition))
 
     def challenged(self, standing: Standing) -> None:
         """Show where the station stands with its challenges."""
         self._exchange.step(lambda now: handshake.challenged(now, standing))
 
-    def command_done(self, *, succeeded: bool) -> None:
+    def command_done(self, refusal: Refusal | None) -> None:
         """Show how the command ended."""
-        self._exchange.step(lambda now: handshake.command_done(now, succeeded=succeeded))
+        self._exchange.step(lambda now: handshake.command_done(now, refusal))
 
     def go_safe(self) -> None:
         """Not online, nothing valid, not OK."""

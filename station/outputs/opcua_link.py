@@ -16,7 +16,8 @@ from station import orders as messages
 from station.challenge import Standing
 from station.complaints import Complaints
 from station.errors import OutputError, QueueError
-from station.outputs.plc_orders import CommandCode, CommandGiven, FreeRunning, Order, TriggerTaken
+from station.outputs.plc_orders import CommandCode, CommandGiven, FreeRunning, Order, Refusal, TriggerTaken
+from station.outputs.plc_state import Condition
 from station.records import Job, TriggerRef, Verdict
 
 MAX_PER_TURN = 16
@@ -129,15 +130,15 @@ class OpcuaLink:
         found = (sha256 for sha256, its_number in self._recipes.items() if its_number == number)
         self._recipe_sha256 = next(found, self._first_sha256)
 
-    def load_is(self, waiting_jobs: int, *, is_storage_low: bool, is_disk_full: bool) -> None:
-        """Nothing to do: the model has no place for it."""
+    def condition_is(self, condition: Condition) -> None:
+        """Nothing to do: the model has no place for it, and what bars inspections is in `ready` of the heartbeat."""
 
-    def command_done(self, *, succeeded: bool) -> None:
+    def command_done(self, refusal: Refusal | None) -> None:
         """Tell that the recipe was changed, or not."""
         if self._preparing is not None:
             request, self._preparing = self._preparing, None
             self._send(self._status())
-            self._send(messages.RecipeDone(request=request, succeeded=succeeded))
+            self._send(messages.RecipeDone(request=request, succeeded=refusal is None))
 
     def go_safe(self) -> None:
         """Say that nothing can be inspected."""

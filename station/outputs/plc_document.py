@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from station.outputs.plc_map import CONTROL, CONTROL_WORDS, MIRROR, STATUS, WORDS, Field, Type
-from station.outputs.plc_orders import CommandCode
+from station.outputs.plc_orders import CommandCode, Refusal
 from station.outputs.plc_state import FaultCode, OfflineReason
 from station.outputs.plc_words import UNPAIRED
 from station.records import Evaluation, Reason, ResultState
@@ -39,7 +39,7 @@ def markdown() -> str:
         *_code_table("ReasonCode", Reason.__members__),
         *_code_table("OfflineReason", OfflineReason.__members__),
         *_code_table("FaultCode", FaultCode.__members__),
-        *_code_table("WarningCode", {"NONE": 0, "UNPAIRED": UNPAIRED}),
+        *_code_table("WarningCode", {"NONE": 0, "UNPAIRED": UNPAIRED, **Refusal.__members__}),
         *_code_table("CommandCode", CommandCode.__members__),
     ]
     return "\n".join(lines)

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from station.outputs import handshake, plc_map, plc_words
-from station.outputs.handshake import Handshake
+from station.outputs.handshake_state import Handshake
 from station.outputs.plc_orders import Order
 from station.outputs.plc_state import FaultCode, heartbeat_at
 from station.records import Verdict

@@ -15,6 +15,29 @@ class CommandCode(enum.IntEnum):
     RESET = 5
     ABORT = 6
     ACKNOWLEDGE_ERROR = 7
+    PROMOTE_MODEL = 8
+    ROLLBACK_MODEL = 9
+
+
+class Refusal(enum.IntEnum):
+    """Why a command was refused or failed; the PLC sees it as WarningCode while CommandFailed is 1."""
+
+    UNKNOWN_COMMAND = 100
+    COMMAND_OF_ANOTHER_LINE = 101
+    """OPC UA and Modbus may both give commands."""
+    PART_UNDER_WAY = 102
+    EXECUTE_HELD = 103
+    """ExecuteCommand was 1 since the worker's start: its rise was not seen, it may be a command of before."""
+    UNKNOWN_RECIPE = 110
+    RECIPE_NOT_FOLLOWED = 111
+    NO_MODEL = 120
+    CHALLENGE_FAILED = 121
+    NO_BETTER_MODEL = 130
+    SEVERAL_BETTER_MODELS = 131
+    NO_EARLIER_MODEL = 132
+    MODEL_DAMAGED = 133
+    CONFIGURATION_NOT_WRITABLE = 134
+    CHANGE_FAILED = 135
 
 
 class TriggerTaken(Record, frozen=True):

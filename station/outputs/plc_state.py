@@ -27,6 +27,7 @@ class OfflineReason(enum.IntEnum):
     BOOTING = 1
     MODEL_LOADING = 2
     SET_OFFLINE_BY_PLC = 3
+    SET_OFFLINE_BY_OPERATOR = 4
     STOPPED_OR_FAULT = 5
     CHALLENGE_DUE = 6
     NO_RECIPE = 7
@@ -39,6 +40,8 @@ class FaultCode(enum.IntEnum):
     NONE = 0
     ENGINE_FAILED = 10
     WORKER_STUCK = 11
+    GPU_LOST_OR_NO_MEMORY = 12
+    FOLDER_UNREACHABLE = 20
     DISK_FULL = 21
     IMAGE_UNREADABLE = 22
     IMAGE_TRIGGER_MISMATCH = 23
@@ -66,6 +69,22 @@ _FAULTS = {
 }
 
 
+class Condition(Record, frozen=True):
+    """How the station is, besides its verdicts and the engine's readiness: what the worker's loop knows in a beat."""
+
+    waiting_jobs: int = 0
+    """At the worker, without a verdict yet."""
+    is_storage_low: bool = False
+    is_disk_full: bool = False
+    """The disk takes no more, or is read-only: the worker is not ready."""
+    is_folder_unreachable: bool = False
+    """Capture cannot read the hot folder: no picture would be seen."""
+    is_set_offline: bool = False
+    """By an operator."""
+    engine_fault: FaultCode = FaultCode.NONE
+    """Why there is no engine, until one has answered again."""
+
+
 class Signals(Record, frozen=True):
     """The bits and echoes of the handshake; all off unless `handshake` says otherwise."""
 
@@ -80,6 +99,8 @@ class Signals(Record, frozen=True):
     command_executing: bool = False
     command_completed: bool = False
     command_failed: bool = False
+    refusal: int = 0
+    """Why it failed; 0: it did not."""
     plc_heartbeat_lost: bool = False
     plc_heartbeat: int = 0
     acquisition_id: int | None = None

@@ -123,6 +123,7 @@ def _station_values(state: PlcState) -> dict[str, int]:
     undefined, ok, not_ok, not_decidable = state.counts
     signals = state.signals
     acquisition_id = state.inspection_id if signals.acquisition_id is None else signals.acquisition_id
+    warning = signals.refusal or (0 if signals.is_paired else UNPAIRED)
     return {
         "TriggerReady": signals.trigger_ready,
         "TriggerAck": signals.trigger_ack,
@@ -146,8 +147,8 @@ def _station_values(state: PlcState) -> dict[str, int]:
         "SystemBusy": state.offline_reason is OfflineReason.MODEL_LOADING,
         "InspectionCompleted": state.toggle,
         "Fault": state.fault is not FaultCode.NONE,
-        "Warning": not signals.is_paired,
-        "WarningCode": 0 if signals.is_paired else UNPAIRED,
+        "Warning": bool(warning),
+        "WarningCode": warning,
         "OfflineReason": state.offline_reason,
         "FaultCode": state.fault,
         "AcquisitionId": acquisition_id,

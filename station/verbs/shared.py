@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 FAILED = 1
 WRONG_CONFIGURATION = 2
+RESTART = 75
+"""Of a service that wants to be started anew at once; sysexits.h: try again."""
 
 app = typer.Typer(
     help="Edge inspection station: pictures of parts in, verdicts at the PLC and on ZeroMQ out.",

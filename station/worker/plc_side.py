@@ -1,4 +1,4 @@
-"""What the PLC wants of the worker besides verdicts: triggers answered in time, another recipe, a challenge.
+"""What the PLC wants of the worker besides verdicts: triggers answered in time, another recipe, a challenge, a model.
 
 A step in each turn of the worker's loop, in its one thread; nothing here waits. Built only where a PLC can give
 triggers or commands. Raises JournalError.
@@ -7,9 +7,9 @@ triggers or commands. Raises JournalError.
 import time
 from collections.abc import Iterable
 
-from station.challenge import Standing
+from station.challenge import ChallengeRun, Standing
 from station.messages import Sighting
-from station.outputs.plc_orders import CommandCode, CommandGiven
+from station.outputs.plc_orders import CommandCode, CommandGiven, Refusal
 from station.records import Failure, Reason
 from station.worker.challenger import Challenger
 from station.worker.changeover import Changeover, Turn
@@ -17,6 +17,7 @@ from station.worker.conclusion import Conclusion, Found, InForce
 from station.worker.engine_host import EngineHost
 from station.worker.jobs import Jobs
 from station.worker.journal import Journal
+from station.worker.model_change import ModelChange
 from station.worker.pairing import Pair
 from station.worker.pending import Pending
 from station.worker.queue import JobQueue
@@ -24,7 +25,10 @@ from station.worker.triggers import Triggers
 
 
 class PlcSide:
-    """Carries out what the PLC orders. `changeover` None: no other recipe; `challenger` None: no model to challenge."""
+    """Carries out what the PLC orders.
+
+    `changeover` None: no other recipe; `challenger` None: no model to challenge; `model_change` None: no other model.
+    """
 
     def __init__(
         self,
@@ -38,6 +42,7 @@ class PlcSide:
         conclusion: Conclusion,
         changeover: Changeover | None,
         challenger: Challenger | None,
+        model_change: ModelChange | None,
     ) -> None:
         self._triggers = triggers
         self._in_force = in_force
@@ -48,6 +53,7 @@ class PlcSide:
         self._conclusion = conclusion
         self._changeover = changeover
         self._challenger = challenger
+        self._model_change = model_change
         self._told: Standing | None = None
 
     def take_orders(self) -> None:
@@ -79,9 +85,14 @@ class PlcSide:
             case Turn.USE:
                 self._use(self._changeover, now_ns)
             case Turn.DONE:
-                self._triggers.command_done(succeeded=True)
+                self._triggers.command_done()
             case Turn.FAILED:
-                self._triggers.command_done(succeeded=False)
+                self._triggers.command_done(Refusal.RECIPE_NOT_FOLLOWED)
+
+    def change_model(self, now_ns: int) -> None:
+        """Take a change of the model one step further. Raises RestartError when the worker must start anew for it."""
+        if self._model_change and (ended := self._model_change.turn(now_ns)):
+            self._triggers.command_done(ended.refusal)
 
     def tell_standing(self) -> None:
         """Tell the PLC where the station stands with its challenges, when that has changed."""
@@ -91,13 +102,20 @@ class PlcSide:
 
     def _carry_out(self, command: CommandGiven) -> None:
         now_ns = time.monotonic_ns()
-        if command.code is CommandCode.PREPARE_RECIPE:
-            if self._changeover:
+        match command.code:
+            case CommandCode.PREPARE_RECIPE if self._changeover:
                 self._changeover.begin(command.argument, now_ns)
-        elif self._challenger is None or not self._engine.is_ready:
-            self._triggers.command_done(succeeded=False)
-        else:
-            self._challenger.begin("plc", now_ns, lambda run: self._triggers.command_done(succeeded=run.is_passed))
+            case CommandCode.PROMOTE_MODEL | CommandCode.ROLLBACK_MODEL if self._model_change:
+                self._model_change.begin(command.code)
+            case CommandCode.RUN_GOLDEN_CHECK if self._challenger and self._engine.is_ready:
+                self._challenger.begin("plc", now_ns, self._challenge_ended)
+            case CommandCode.PREPARE_RECIPE:
+                self._triggers.command_done(Refusal.UNKNOWN_RECIPE)
+            case _:
+                self._triggers.command_done(Refusal.NO_MODEL)
+
+    def _challenge_ended(self, run: ChallengeRun) -> None:
+        self._triggers.command_done(None if run.is_passed else Refusal.CHALLENGE_FAILED)
 
     def _use(self, changeover: Changeover, now_ns: int) -> None:
         """Judge by another recipe from now on; engine and capture follow."""

@@ -16,6 +16,7 @@ from station.complaints import Complaints
 from station.curve import Door
 from station.disk import DiskRoom
 from station.outputs.base import Output
+from station.outputs.plc_state import Condition
 from station.recipe import Recipe
 from station.supervisor_notify import ServiceNotifier
 from station.worker.challenge_steps import ChallengeSteps
@@ -26,6 +27,7 @@ from station.worker.engine_host import EngineHost
 from station.worker.fanout import Fanout
 from station.worker.jobs import Jobs
 from station.worker.journal import Journal
+from station.worker.model_change import ModelChange
 from station.worker.plc_side import PlcSide
 from station.worker.queue import JobQueue
 from station.worker.triggers import Triggers
@@ -55,11 +57,12 @@ class WorkerService:
         changeover: Changeover | None = None,
         door: Door | None = None,
         challenger: Challenger | None = None,
+        model_change: ModelChange | None = None,
         may_be_ready: Callable[[], bool] = lambda: True,
     ) -> None:
         """`triggers` None: no PLC. `door` None: nobody knocks. `challenger` None: there is no model to challenge.
 
-        `changeover` None: the PLC cannot have another recipe.
+        `changeover` None: the PLC cannot have another recipe; `model_change` None: nor another model.
         """
         self._station = station
         self._in_force = InForce(recipe, inspection)
@@ -99,7 +102,7 @@ class WorkerService:
             challenger=challenger,
         )
         self._challenge = ChallengeSteps(challenger, queue=queue, engine=engine, jobs=self._jobs, triggers=triggers)
-        self._plc = self._made_plc_side(triggers) if triggers else None
+        self._plc = self._made_plc_side(triggers, model_change) if triggers else None
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; jobs without verdict stay with capture. Raises StationError if it cannot go on."""
@@ -110,7 +113,7 @@ class WorkerService:
         finally:
             self._close()
 
-    def _made_plc_side(self, triggers: Triggers) -> PlcSide:
+    def _made_plc_side(self, triggers: Triggers, model_change: ModelChange | None) -> PlcSide:
         return PlcSide(
             triggers=triggers,
             in_force=self._in_force,
@@ -121,6 +124,7 @@ class WorkerService:
             conclusion=self._conclusion,
             changeover=self._changeover,
             challenger=self._challenger,
+            model_change=model_change,
         )
 
     def _open(self) -> None:
@@ -174,6 +178,7 @@ class WorkerService:
         """Take what no part waits for one step further."""
         if self._plc:
             self._plc.change_recipe(now_ns)
+            self._plc.change_model(now_ns)
         self._challenge.turn(now_ns)
         if self._plc:
             self._plc.tell_standing()
@@ -192,6 +197,13 @@ class WorkerService:
         due_ns = min(due_ns for due_ns in dues_ns if due_ns is not None)
         return max(0, -((time.monotonic_ns() - due_ns) // 1_000_000))
 
+    def _condition(self, *, is_disk_full: bool) -> Condition:
+        return Condition(
+            waiting_jobs=self._jobs.waiting + self._conclusion.waiting,
+            is_storage_low=self._room.is_low,
+            is_disk_full=is_disk_full,
+        )
+
     def _beat(self) -> None:
         """Tell outputs and systemd that this loop runs, every `HEARTBEAT_MS`."""
         now_ns = time.monotonic_ns()
@@ -203,8 +215,7 @@ class WorkerService:
         passed = self._challenger is None or self._challenger.bar is None
         ready = self._engine.is_ready and self._may_be_ready() and not problem and passed
         if self._triggers:
-            waiting_jobs = self._jobs.waiting + self._conclusion.waiting
-            self._triggers.load_is(waiting_jobs, is_storage_low=self._room.is_low, is_disk_full=bool(problem))
+            self._triggers.condition_is(self._condition(is_disk_full=bool(problem)))
         self._outputs.heartbeat(ready=ready, last_seq=self._journal.last_seq)
         self._notifier.alive()
         self._notifier.status(

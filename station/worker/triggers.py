@@ -12,7 +12,8 @@ from hashlib import sha256
 from station.challenge import Standing
 from station.messages import Sighting
 from station.outputs.base import TriggerSource
-from station.outputs.plc_orders import CommandGiven, FreeRunning, TriggerTaken
+from station.outputs.plc_orders import CommandGiven, FreeRunning, Refusal, TriggerTaken
+from station.outputs.plc_state import Condition
 from station.recipe import Recipe
 from station.records import Failure, ImageRef, Job, Reason, TriggerRef
 from station.worker.pairing import Pair, Pairing
@@ -65,7 +66,7 @@ class Triggers:
                     self._commander = source
                     given.append(order)
                 case CommandGiven():
-                    source.command_done(succeeded=False)  # another one's command is not through
+                    source.command_done(Refusal.COMMAND_OF_ANOTHER_LINE)
         return given
 
     def use(self, recipe: Recipe, number: int) -> None:
@@ -74,21 +75,21 @@ class Triggers:
         for source in self._sources:
             source.recipe_is(number)
 
-    def load_is(self, waiting_jobs: int, *, is_storage_low: bool, is_disk_full: bool) -> None:
-        """Tell every source how many jobs have no verdict yet, and how much room the disk has."""
+    def condition_is(self, condition: Condition) -> None:
+        """Tell every source how the station is."""
         for source in self._sources:
-            source.load_is(waiting_jobs, is_storage_low=is_storage_low, is_disk_full=is_disk_full)
+            source.condition_is(condition)
 
     def challenged(self, standing: Standing) -> None:
         """Tell the PLC where the station stands with its challenges."""
         for source in self._sources:
             source.challenged(standing)
 
-    def command_done(self, *, succeeded: bool) -> None:
-        """Tell who gave the command how it ended."""
+    def command_done(self, refusal: Refusal | None = None) -> None:
+        """Tell who gave the command how it ended; None: carried out."""
         commander, self._commander = self._commander, None
         if commander is not None:
-            commander.command_done(succeeded=succeeded)
+            commander.command_done(refusal)
 
     def see(self, sighting: Sighting) -> None:
         """Take in that capture has a picture, before its job is made."""

@@ -8,7 +8,9 @@ import pytest
 
 from station.errors import ConfigurationError
 from station.manifest import load_manifest
+from station.model_orders import ways
 from station.model_releases import Gate, changes, promote, releases, rollback, write_gate
+from station.outputs.plc_orders import CommandCode, Refusal
 from station.settings_file import load_settings
 
 ROOT = Path(__file__).parents[2]
@@ -94,3 +96,48 @@ def test_a_journal_that_was_cut_off_is_read_as_far_as_it_goes(config: Path) -> N
     rollback(load_settings(config))
     assert active_name(config) == "old"
     assert [line.action for line in changes(load_settings(config))] == ["promote", "rollback"]
+
+
+def command(config: Path, code: CommandCode) -> Refusal | None:
+    """Do what the PLC's command does."""
+    return ways(config)[code]()
+
+
+def test_the_plcs_commands_go_through_the_same_gate(config: Path) -> None:
+    assert command(config, CommandCode.PROMOTE_MODEL) is Refusal.NO_BETTER_MODEL
+    compared(config, is_better=False)
+    assert command(config, CommandCode.PROMOTE_MODEL) is Refusal.NO_BETTER_MODEL
+    assert command(config, CommandCode.ROLLBACK_MODEL) is Refusal.NO_EARLIER_MODEL
+    assert (active_name(config), changes(load_settings(config))) == ("old", [])
+
+    compared(config, is_better=True)
+    assert command(config, CommandCode.PROMOTE_MODEL) is None
+    assert active_name(config) == "new"
+    assert command(config, CommandCode.ROLLBACK_MODEL) is None
+    assert active_name(config) == "old"
+    assert [(line.action, line.by) for line in changes(load_settings(config))] == [
+        ("promote", "plc"),
+        ("rollback", "plc"),
+    ]
+
+
+def test_the_plc_cannot_choose_among_several_or_take_a_damaged_one(config: Path) -> None:
+    compared(config, is_better=True)
+    shutil.copytree(manifest(config, "new").parent, manifest(config, "other").parent)
+    assert command(config, CommandCode.PROMOTE_MODEL) is Refusal.SEVERAL_BETTER_MODELS
+    shutil.rmtree(manifest(config, "other").parent)
+    file = manifest(config, "new").with_name("mmproj-F16.gguf")
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    assert command(config, CommandCode.PROMOTE_MODEL) is Refusal.MODEL_DAMAGED
+    file.unlink()
+    assert command(config, CommandCode.PROMOTE_MODEL) is Refusal.MODEL_DAMAGED
+    assert active_name(config) == "old"
+
+
+def test_where_the_worker_may_not_write_the_configuration_the_plc_changes_nothing(config: Path) -> None:
+    compared(config, is_better=True)
+    (config.parent / "models.jsonl").mkdir()  # nobody, not even root, can write a line there
+    assert command(config, CommandCode.PROMOTE_MODEL) is Refusal.CONFIGURATION_NOT_WRITABLE
+    assert active_name(config) == "old"
+    config.write_text("station: [")
+    assert command(config, CommandCode.PROMOTE_MODEL) is Refusal.CHANGE_FAILED

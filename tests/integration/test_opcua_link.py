@@ -148,7 +148,7 @@ def test_another_recipe_is_the_plcs_command_and_answered_when_it_is_in_force(lin
     assert status.is_changing
     assert line.taken == [CommandGiven(code=CommandCode.PREPARE_RECIPE, argument=2)]
     line.link.recipe_is(2)
-    line.link.command_done(succeeded=True)
+    line.link.command_done(None)
     wait_until(lambda: line.dealer.poll(0))
     changed, done = (orders.decode(line.dealer.recv()) for _ in range(2))
     assert isinstance(changed, orders.WorkerStatus)

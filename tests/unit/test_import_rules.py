@@ -15,8 +15,8 @@ PURE = set(
     "__init__ records errors envelope messages recipe settings expectation manifest report judge composite inspection"
     " verdict_json complaints engine engine.base engine.frames outputs outputs.base outputs.plc_map"
     " outputs.plc_words outputs.plc_orders outputs.plc_state"
-    " outputs.plc_export outputs.plc_document outputs.plc_control outputs.handshake outputs.handshake_tables"
-    " outputs.plc_rules"
+    " outputs.plc_export outputs.plc_document outputs.plc_control outputs.handshake outputs.handshake_state"
+    " outputs.handshake_tables outputs.plc_rules"
     " outputs.plc_client_block capture worker worker.pairing finding json_text invariants failpoints"
     " certificate challenge guards log_limit measurement planted orders opcua opcua.companion opcua.state_machine"
     " opcua.vision".split()
@@ -25,7 +25,7 @@ SERVICES = {"capture.service", "worker.service", "opcua.service"}
 TOP = set(
     "__main__ cli verbs verbs.shared verbs.services verbs.looking verbs.measuring verbs.plc"
     " wiring processes check check_opcua check_places demo demo_station inspect_pictures status trace"
-    " tables plc_simulator plc_sim plc_sim_view fsck make_keys opcua_access model_releases"
+    " tables plc_simulator plc_sim plc_sim_view fsck make_keys opcua_access model_releases model_orders"
     " bench bench_picture bench_side bench_table".split()
 )
 

@@ -8,8 +8,6 @@ import pytest
 
 from station.outputs import handshake
 from station.outputs.handshake import (
-    BUFFERS,
-    Handshake,
     beaten,
     judged,
     mismatched,
@@ -19,6 +17,7 @@ from station.outputs.handshake import (
     window_closed,
     written,
 )
+from station.outputs.handshake_state import BUFFERS, Handshake
 from station.outputs.handshake_tables import (
     ACQUISITION,
     TABLES,
@@ -31,7 +30,7 @@ from station.outputs.handshake_tables import (
     UserData,
 )
 from station.outputs.plc_control import Control
-from station.outputs.plc_orders import CommandCode, CommandGiven, Order, TriggerTaken
+from station.outputs.plc_orders import CommandCode, CommandGiven, Order, Refusal, TriggerTaken
 from station.outputs.plc_state import FaultCode, OfflineReason
 from station.outputs.plc_words import decode, encode
 from station.records import Evaluation, TriggerRef, Verdict
@@ -271,8 +270,8 @@ def test_the_safe_state_forgets_triggers_and_results_and_the_next_beat_ends_it(p
         (CommandCode.ABORT, 0, True),
         (CommandCode.ACKNOWLEDGE_ERROR, 0, True),
         (CommandCode.UNPREPARE_RECIPE, 0, True),
-        (8, 0, False),
         (0, 0, False),
+        (10, 0, False),
         (65535, 0, False),
     ],
 )
@@ -300,7 +299,7 @@ def test_while_the_recipe_is_changed_no_trigger_is_taken_and_no_pass_shown() -> 
     plc.now = handshake.recipe_is(plc.now, 8)
     plc.beat()
     assert plc.bits(*changing) == (0, 0, OfflineReason.NO_RECIPE, 0, 1)
-    plc.now = handshake.command_done(plc.now, succeeded=True)
+    plc.now = handshake.command_done(plc.now)
     assert plc.bits("Online", "OK", "RecipeLoaded", "CommandCompleted") == (1, 0, 8, 1)
 
 
@@ -308,7 +307,7 @@ def test_after_a_change_that_failed_there_is_no_recipe_until_one_succeeds() -> N
     plc = Plc()
     ordered(plc, CommandCode.PREPARE_RECIPE, 8)
     plc.now = handshake.recipe_is(plc.now, 8)
-    plc.now = handshake.command_done(plc.now, succeeded=False)
+    plc.now = handshake.command_done(plc.now, Refusal.CHANGE_FAILED)
     assert plc.bits("CommandFailed", "OfflineReason", "RecipeLoaded") == (1, OfflineReason.NO_RECIPE, 0)
     ordered(plc, CommandCode.PREPARE_RECIPE, 7)  # the worker has 8 already: it must be asked
     assert plc.bits("CommandExecuting", "Online") == (1, 0)
@@ -341,11 +340,63 @@ def test_a_result_names_the_recipe_that_it_was_judged_with() -> None:
         assert plc.bits("RecipeUsed") == (number,)
 
 
+@pytest.mark.parametrize("code", [CommandCode.PROMOTE_MODEL, CommandCode.ROLLBACK_MODEL])
+def test_while_the_model_is_changed_the_station_is_offline_and_so_it_stays_until_the_restart(code: CommandCode) -> None:
+    plc = Plc(triggered=False)
+    plc.now = judged(plc.now, make_verdict(1))
+    ordered(plc, code)
+    assert plc.orders == [CommandGiven(code=code, argument=0)]
+    changing = ("Online", "OK", "OfflineReason", "CommandExecuting", "CommandCompleted")
+    assert plc.bits(*changing) == (0, 0, OfflineReason.MODEL_LOADING, 1, 0)
+    plc.now = handshake.command_done(plc.now)
+    plc.beat()
+    assert plc.bits(*changing) == (0, 0, OfflineReason.MODEL_LOADING, 0, 1)
+
+
+def test_a_change_of_the_model_that_is_refused_says_why_and_the_station_goes_on(plc: Plc) -> None:
+    ordered(plc, CommandCode.PROMOTE_MODEL)
+    plc.now = handshake.command_done(plc.now, Refusal.NO_BETTER_MODEL)
+    failed = ("Online", "CommandFailed", "Warning", "WarningCode")
+    assert plc.bits(*failed) == (1, 1, 1, Refusal.NO_BETTER_MODEL)
+    plc.write(execute_command=False)
+    assert plc.bits(*failed) == (1, 0, 0, 0)
+
+
+def test_the_model_is_not_changed_under_a_part(plc: Plc) -> None:
+    plc.trigger(1)
+    ordered(plc, CommandCode.ROLLBACK_MODEL)
+    assert plc.bits("CommandFailed", "WarningCode", "Online") == (1, Refusal.PART_UNDER_WAY, 1)
+    assert len(plc.orders) == 1  # the trigger
+
+
+def test_a_change_of_the_model_that_the_plc_held_over_a_restart_is_not_made_again() -> None:
+    plc = Plc.__new__(Plc)
+    plc.now, plc.orders = Handshake(triggered=False), []
+    plc.beat()
+    plc.write(command_code=CommandCode.ROLLBACK_MODEL, execute_command=True, plc_heartbeat=7)
+    assert plc.bits("CommandFailed", "WarningCode") == (1, Refusal.EXECUTE_HELD)
+    assert not plc.orders
+    ordered(plc, CommandCode.ROLLBACK_MODEL)
+    assert len(plc.orders) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "argument", "refusal"),
+    [(77, 0, Refusal.UNKNOWN_COMMAND), (CommandCode.PREPARE_RECIPE, 99, Refusal.UNKNOWN_RECIPE)],
+)
+def test_a_command_that_is_refused_at_once_says_why(code: int, argument: int, refusal: Refusal) -> None:
+    plc = Plc(triggered=False)
+    plc.write(command_code=code, command_argument=argument, execute_command=True)
+    assert plc.bits("CommandFailed", "WarningCode") == (1, refusal)
+    plc.write(execute_command=False)
+    assert plc.bits("CommandFailed", "WarningCode") == (0, 1)  # unpaired, as ever while free running
+
+
 def test_the_golden_check_is_the_workers_command(plc: Plc) -> None:
     plc.write(command_code=CommandCode.RUN_GOLDEN_CHECK, execute_command=True)
     assert plc.bits("CommandExecuting") == (1,)
     assert isinstance(plc.orders[-1], CommandGiven)
-    plc.now = handshake.command_done(plc.now, succeeded=False)
+    plc.now = handshake.command_done(plc.now, Refusal.CHANGE_FAILED)
     assert plc.bits("CommandExecuting", "CommandFailed") == (0, 1)
 
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from station.outputs import handshake, plc_rules
-from station.outputs.handshake import Handshake
+from station.outputs.handshake_state import Handshake
 from station.records import Failure, TriggerRef, Verdict
 from station.worker.pairing import Pairing
 from tests.plc_world import World
