@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from calibration.camera import CameraReport
 from calibration.evaluation import ModelReport, PlaceErrors, SetReport
 from calibration.evaluation_html import judges, shown
 from calibration.teach import Taught
@@ -78,6 +79,23 @@ def print_calibration(found: Calibration) -> None:
         ]
     _print(out, ["k of n [95 % limits]", *(name for name, _ in both)], rows)
     out.print(f"\nVerifying: {found.verified}.", markup=False)
+
+
+def print_camera(report: CameraReport) -> None:
+    """Print what each view says, what must hold, and what to do where it does not."""
+    out = _console()
+    rows = [[one.image, str(one.corners), f"{one.error_px:.3f}", f"{one.tilt_deg:.0f}"] for one in report.views]
+    _print(out, ["view", "corners", "error px", "tilt deg"], rows)
+    for image in report.without_board:
+        out.print(f"{image}: not used, too little of the target is seen", markup=False)
+    out.print()
+    checks = [[one.what, one.found, one.wanted, "good" if one.is_good else "NOT GOOD"] for one in report.checks]
+    _print(out, ["", "found", "wanted", ""], checks)
+    out.print(f"\n{report.px_per_mm:.4f} px per mm, pictures of {report.size_px[0]} x {report.size_px[1]} px")
+    for one in report.checks:
+        if not one.is_good:
+            out.print(f"{one.what}: {one.to_do}", markup=False)
+    out.print("Good." if report.is_good else "Not good enough: no camera.yaml was written.", style="bold")
 
 
 def print_taught(found: Taught) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from calibration import fiducials
 from calibration.layout import Known, Layout, find_layout, tiled
+from calibration.teach_camera import calibration_of
 from station import report
 from station.capture.registration import PartFinder
 from station.errors import CaptureError, ConfigurationError
@@ -41,6 +42,7 @@ DARK = 128.0
 MOST_PINS = 99
 """In one region; a larger field becomes several."""
 _ID_KEYS = ("region_id", "pin_id")
+_HASHES = ("golden_sha256", "camera_sha256")
 
 Data = dict[str, Any]
 
@@ -70,19 +72,22 @@ class Taught(Record):
     """What is wrong with the draft: to be mended in recipe.yaml."""
 
 
-def teach(images: Sequence[Path], wanted: Known | int, out: Path) -> Taught:
+def teach(images: Sequence[Path], wanted: Known | int, out: Path, camera: Path | None = None) -> Taught:
     """Write the draft into `out` and return what it came to. Raises ConfigurationError when there is no layout.
 
-    `wanted`: what is known of the pins; or the side of tiles (px) that cover the whole picture.
+    `wanted`: what is known of the pins; or the side of tiles (px) that cover the whole picture. `camera`: the camera's
+    calibration, which the recipe then names; None: that of the recipe already there, if it has one.
     """
-    pictures = [fiducials.read_picture(image) for image in images]
+    calibration = calibration_of(camera, out)
+    pictures = [calibration.picture(image) for image in images]
     layout = tiled(pictures[0], wanted) if isinstance(wanted, int) else find_layout(pictures[0], wanted)
     golden = fiducials.png(pictures[0])
-    draft = _draft(layout, pictures, golden, out.resolve().name)
+    draft = _draft(layout, pictures, golden, out.resolve().name) | calibration.keys
     path = out / "recipe.yaml"
     out.mkdir(parents=True, exist_ok=True)
     merged, kept = _with_edits(draft, path)
     (out / "golden.png").write_bytes(golden)
+    calibration.write(out)
     (out / TAUGHT_NAME).write_text(json.dumps(draft, indent=1) + "\n", encoding="utf-8")
     path.write_text(as_yaml(merged), encoding="utf-8")
     recipe = RecipeFile.model_validate_json(json.dumps(merged))
@@ -223,15 +228,15 @@ def _with_edits(draft: Data, path: Path) -> tuple[Data, tuple[str, ...]]:
     """Return the draft with what a person changed in recipe.yaml since the last run, and those keys."""
     if not path.exists():
         return draft, ()
-    now = read_yaml(path, RecipeFile).value.model_dump(mode="json")
+    now = read_yaml(path, RecipeFile).value.model_dump(mode="json", exclude_unset=True)
     taught = path.with_name(TAUGHT_NAME)
     last = json.loads(taught.read_text(encoding="utf-8")) if taught.exists() else {}
     kept: list[str] = []
     merged = merge(draft, now, last, "", kept)
-    # The hash follows the picture, never the hand.
-    merged["golden_sha256"] = draft["golden_sha256"]
+    # Hashes follow the files, never the hand.
+    merged |= {key: draft[key] for key in _HASHES if key in draft}
     path.with_suffix(".yaml.before").write_bytes(path.read_bytes())
-    return merged, tuple(key for key in kept if key != "golden_sha256")
+    return merged, tuple(key for key in kept if key not in _HASHES)
 
 
 def merge(new: Any, now: Any, last: Any, key: str, kept: list[str]) -> Any:

@@ -41,16 +41,19 @@ CODE = (
     "engine/cursor.py",
 )
 """What stands between a frame and its score."""
+CODE_WITH_CAMERA = (*CODE, "capture/lens.py")
+"""The same for a recipe that names the camera's calibration, whose hash is in the recipe's own."""
 
 
 def conditions(recipe: Recipe, question: Question, model_sha256: str) -> Conditions:
     """Return the conditions as they are now."""
+    code = CODE_WITH_CAMERA if recipe.camera else CODE
     return Conditions(
         model_sha256=model_sha256,
         recipe_sha256=recipe_without_limits_sha256(recipe),
         golden_sha256=recipe.file.golden_sha256,
         prompt_sha256=prompt_sha256(question),
-        code_sha256=code_sha256((Path(__file__).parent / name).read_text(encoding="utf-8") for name in CODE),
+        code_sha256=code_sha256((Path(__file__).parent / name).read_text(encoding="utf-8") for name in code),
         llama_cpp=importlib.metadata.version("llama-cpp-python"),
         opencv=importlib.metadata.version("opencv-python-headless"),
     )

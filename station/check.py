@@ -115,6 +115,9 @@ def _recipe(settings: Settings) -> Finding:
     recipe = load_recipe(settings.recipe)
     pins = sum(len(region.pins) for region in recipe.file.regions)
     found = f"{recipe.file.recipe} {recipe.sha256[:12]}: {pins} pins, asked by {recipe.file.ask}"
+    if recipe.camera:
+        lens = f"lens corrected ({recipe.camera.lens.error_px:.2f} px)" if recipe.camera.lens else "lens not corrected"
+        found += f"; {lens}, {recipe.camera.px_per_mm:g} px per mm"
     return Finding(level=Level.OK, what="recipe", found=found)
 
 

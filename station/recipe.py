@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from station.camera import Camera
+
 PinId = Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,8}$")]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,31}$")]
 
@@ -138,7 +140,7 @@ class Measurement(Section):
     max_offset_px: float = Field(default=1000, gt=0, le=1000)
     """Longest offset from the golden place, golden px."""
     px_per_mm: float | None = Field(default=None, gt=0, le=10_000)
-    """Golden pixels a millimetre; None: not known."""
+    """Golden pixels a millimetre; None: as the camera's calibration says, without one not known."""
 
 
 class RecipeFile(Section):
@@ -149,6 +151,9 @@ class RecipeFile(Section):
     golden: str
     """File name of the golden picture, beside recipe.yaml."""
     golden_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    camera: str | None = None
+    """File name of the camera's calibration, beside recipe.yaml; the golden picture is a corrected one then."""
+    camera_sha256: Annotated[str | None, Field(pattern=r"^[0-9a-f]{64}$")] = None
     registration: RegistrationLimits
     regions: tuple[Region, ...] = Field(min_length=1)
     defect_modes: tuple[Word, ...] = Field(min_length=1)
@@ -173,3 +178,10 @@ class Recipe(BaseModel):
     sha256: str
     """Over recipe.yaml and the golden picture, hex."""
     golden_path: Path
+    camera: Camera | None = None
+    """What the recipe's `camera` says; None: pictures are taken as they come."""
+
+    @property
+    def px_per_mm(self) -> float | None:
+        """Golden pixels a millimetre, None if not known; what is written in the recipe itself comes first."""
+        return self.file.measurement.px_per_mm or (self.camera.px_per_mm if self.camera else None)

@@ -2,7 +2,8 @@
 
 In: the path of recipe.yaml. Out: `Recipe`, or ConfigurationError. The form is checked first (types, ranges, unknown
 keys), then what only the whole recipe can tell: boxes inside the golden picture, pins inside their region, ids used
-once, thresholds in order, the golden picture's hash. Of the picture only the head is read here, not the pixels.
+once, thresholds in order, the hashes of the golden picture and of the camera's calibration, if it names one. Of the
+picture only the head is read here, not the pixels.
 """
 
 import hashlib
@@ -10,6 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from station.camera import Camera
+from station.camera_file import read_camera, size_problem
 from station.errors import ConfigurationError
 from station.expectation import Key
 from station.recipe import Box, Recipe, RecipeFile
@@ -30,14 +33,19 @@ def load_recipe(path: Path) -> Recipe:
     recipe = checked.value
     golden_path = path.parent / recipe.golden
     golden, problems = _golden(recipe, golden_path)
+    camera, camera_problems = _camera(recipe, path.parent)
+    problems += camera_problems
     problems += _names(recipe)
     problems += _thresholds(recipe)
     problems += _pins_outside(recipe)
     if golden.startswith(PNG_SIGNATURE):
         problems += _boxes_outside(recipe, _png_size_px(golden))
+        if camera and (text := size_problem(camera, _png_size_px(golden), f"the golden picture {recipe.golden}")):
+            problems.append((("camera",), text))
     if problems:
         raise ConfigurationError([checked.problem(key, text) for key, text in problems])
-    return Recipe(file=recipe, sha256=hashlib.sha256(checked.raw + golden).hexdigest(), golden_path=golden_path)
+    sha256 = hashlib.sha256(checked.raw + golden).hexdigest()
+    return Recipe(file=recipe, sha256=sha256, golden_path=golden_path, camera=camera)
 
 
 def _golden(recipe: RecipeFile, path: Path) -> tuple[bytes, list[Problem]]:
@@ -64,6 +72,26 @@ def _golden_problems(recipe: RecipeFile, golden: bytes) -> Iterator[Problem]:
             " in this recipe against it and write the new hash here."
         )
         yield ("golden_sha256",), text
+
+
+def _camera(recipe: RecipeFile, folder: Path) -> tuple[Camera | None, list[Problem]]:
+    """Return the calibration that the recipe names, None if there is none, and what is wrong with it."""
+    if recipe.camera is None and recipe.camera_sha256 is None:
+        return None, []
+    if recipe.camera is None or recipe.camera_sha256 is None:
+        missing = "camera" if recipe.camera is None else "camera_sha256"
+        return None, [((missing,), "missing; camera and camera_sha256 belong together, station teach writes both.")]
+    if Path(recipe.camera).name != recipe.camera:
+        text = f'found "{recipe.camera}"; expected a file name without folder, beside recipe.yaml.'
+        return None, [(("camera",), text)]
+    camera, found = read_camera(folder / recipe.camera)
+    if found != recipe.camera_sha256:
+        text = (
+            f"{recipe.camera} is another calibration: its hash is {found}. Another lens, or the same one moved, needs a"
+            " golden picture of its own: station teach --camera."
+        )
+        return camera, [(("camera_sha256",), text)]
+    return camera, []
 
 
 def _png_size_px(picture: bytes) -> tuple[int, int]:

@@ -160,9 +160,14 @@ def recipe_data() -> dict[str, Any]:
     }
 
 
-def write_recipe(folder: Path, **changes: Any) -> Path:
+def sha256_of(path: Path) -> str:
+    """Return the hash of a file, hex."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_recipe(folder: Path, golden_png: bytes | None = None, **changes: Any) -> Path:
     """Write golden.png and recipe.yaml into `folder`, keywords replace keys; return the path of recipe.yaml."""
-    golden = encoded(draw_part(), ".png")
+    golden = golden_png or encoded(draw_part(), ".png")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "golden.png").write_bytes(golden)
     data = recipe_data() | {"golden_sha256": hashlib.sha256(golden).hexdigest()} | changes

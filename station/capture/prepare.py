@@ -1,4 +1,4 @@
-"""One picture file becomes one job: gate -> registration -> crop -> is it usable.
+"""One picture file becomes one job: gate -> lens correction, if known -> registration -> crop -> is it usable.
 
 In: the file's bytes and its job id. Out: always a Job; what makes the picture impossible to inspect is its `failure`.
 The service guards against exceptions nobody thought of; here only CaptureErrors are expected.
@@ -13,6 +13,7 @@ import msgspec
 from station.capture.crop import crops, golden_crops, golden_picture
 from station.capture.gate import CaptureLimits, check_size, declared_size, decode
 from station.capture.job_id import captured_at
+from station.capture.lens import LensCorrection
 from station.capture.measure import PinMeasurer
 from station.capture.picture_file import PictureFile, nothing_read, read_path
 from station.capture.registration import PartFinder
@@ -33,9 +34,9 @@ class Preparer:
         self._finder = PartFinder(recipe.file.registration, golden)
         golden_regions = golden_crops(recipe)
         self._golden_look = {name: look(crop) for name, crop in golden_regions.items()}
-        px_per_mm = recipe.file.measurement.px_per_mm
+        self._lens = LensCorrection(recipe.camera) if recipe.camera else None
         self._measurers = [
-            PinMeasurer(region, golden_regions[region.region_id], px_per_mm) for region in recipe.file.regions
+            PinMeasurer(region, golden_regions[region.region_id], recipe.px_per_mm) for region in recipe.file.regions
         ]
 
     def prepare(self, job_id: str, picture: PictureFile, seen_ns: int) -> Job:
@@ -55,6 +56,8 @@ class Preparer:
         size = declared_size(image.name, picture.data, image.size_bytes, self.limits)
         check_size(image.name, size, self._golden_size)
         frame = decode(image.name, picture.data, size)
+        if self._lens:
+            frame = self._lens.straight(frame)
         registration = self._finder.find(frame)
         regions = crops(frame, self.recipe, registration)
         check_usable(regions, self._golden_look, self.recipe.file.picture)

@@ -2,12 +2,15 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from station.errors import StationError
 from station.verbs.shared import CONFIG, FAILED, AsJson, Config, app, quiet, settings_of
+
+if TYPE_CHECKING:
+    from calibration.board import Board
 
 CALIBRATE_EXAMPLE = "Example: station calibrate thresholds SET --max-escape 0.01"
 calibrate = typer.Typer(no_args_is_help=True, help="Set limits by measurement.", epilog=CALIBRATE_EXAMPLE)
@@ -79,6 +82,10 @@ def teach(
     tiles: Annotated[
         int | None, typer.Option(metavar="PX", min=16, max=512, help="No pins: tiles of this side over everything.")
     ] = None,
+    *,
+    camera: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The camera's calibration, camera.yaml; pictures are corrected.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="The recipe's folder; hand edits in it are kept.")] = Path("taught"),
     as_json: AsJson = False,
 ) -> None:
@@ -94,7 +101,7 @@ def teach(
 
     if (pins == 0) == (tiles is None):
         raise typer.BadParameter("give --pins, how many there are, or --tiles")
-    found = propose(images, tiles or Known(pins, grid_of(grid, pins), places_of(pin or []), tile), out)
+    found = propose(images, tiles or Known(pins, grid_of(grid, pins), places_of(pin or []), tile), out, camera)
     if as_json:
         typer.echo(as_text(found))
     else:
@@ -178,6 +185,57 @@ def carry_over(
     typer.echo(f"The certificate holds for this release: {carry(settings_of(config), folder)}", err=True)
 
 
+@calibrate.command(epilog="Example: station calibrate camera flat.png tilted-*.png --squares 11x8 --square-mm 10")
+def camera(
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="The target; in the first flat where the parts lie.")
+    ],
+    squares: Annotated[str, typer.Option(metavar="COLUMNSxROWS", help="Squares of the board.")] = "11x8",
+    square_mm: Annotated[float | None, typer.Option(min=0.1, max=1000, help="Side of a square, measured.")] = None,
+    marker_mm: Annotated[
+        float | None, typer.Option(min=0.1, max=1000, help="No board: side of an ArUco marker; gives the scale alone.")
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The calibration.")] = Path("camera.yaml"),
+    as_json: AsJson = False,
+) -> None:
+    """Measure the lens and the pixels a millimetre.
+
+    From pictures of a ChArUco board. Writes the calibration, and an overlay that must be looked at. Exit code 1 if it
+    is not good enough; it says what to do, and no calibration is written.
+    """
+    from calibration.camera import calibrate_camera, overlay_path
+    from calibration.tables import print_camera
+    from station.json_text import as_text
+
+    report = calibrate_camera(images, _target(squares, square_mm, marker_mm), out)
+    if as_json:
+        typer.echo(as_text(report))
+    else:
+        print_camera(report)
+    typer.echo(f"Look at {overlay_path(out)}: each line must lie on the edges of the squares.", err=True)
+    if not report.is_good:
+        raise typer.Exit(FAILED)
+    typer.echo(f"Calibration: {out}. Next: station teach IMAGE... --camera {out}", err=True)
+
+
+@calibrate.command(epilog="Example: station calibrate board --squares 11x8 --square-mm 10 --out board.png")
+def board(
+    squares: Annotated[str, typer.Option(metavar="COLUMNSxROWS", help="How many squares.")] = "11x8",
+    square_mm: Annotated[float | None, typer.Option(min=1, max=200, help="Side of a square.")] = None,
+    marker_mm: Annotated[float | None, typer.Option(min=1, max=500, help="One marker of this side instead.")] = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="A PNG that says how large it is.")] = Path("board.png"),
+) -> None:
+    """Draw the board to print for `station calibrate camera`, true to size.
+
+    Print it at 100 %, measure a square, and glue it on something flat.
+    """
+    from calibration.board import Board, drawn_board, drawn_marker, write_print
+
+    target = _target(squares, square_mm, marker_mm)
+    write_print(out, drawn_board(target) if isinstance(target, Board) else drawn_marker(target))
+    typer.echo(f"{out}: print at 100 %, then measure: only what is measured counts.", err=True)
+
+
 @app.command(epilog="Example: station challenge --timeout 60")
 def challenge(
     config: Config = CONFIG,
@@ -257,6 +315,20 @@ def roll_back(config: Config = CONFIG) -> None:
 
     change = rollback(settings_of(config))
     typer.echo(f"Active from the worker's next start: {change.manifest}; before: {change.before}")
+
+
+def _target(squares: str, square_mm: float | None, marker_mm: float | None) -> "Board | float":
+    """Return the board, or the side of a marker in mm."""
+    from calibration.board import Board
+
+    if (square_mm is None) == (marker_mm is None):
+        raise typer.BadParameter("give --square-mm of a board, or --marker-mm of a marker")
+    if square_mm is None:
+        return marker_mm or 0.0
+    columns, rows = _pair(squares, "--squares")
+    if not (3 <= columns <= 40 and 3 <= rows <= 40):
+        raise typer.BadParameter(f"found {squares}; expected 3x3 to 40x40", param_hint="--squares")
+    return Board(columns, rows, square_mm)
 
 
 def _numbers(text: str, option: str, separator: str = ",") -> list[int]:

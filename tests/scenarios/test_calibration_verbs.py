@@ -48,3 +48,20 @@ def test_a_set_that_is_too_small_gets_no_certificate(tmp_path: Path) -> None:
     assert "at least 299 are needed: about 746 more in the set." in ended.stdout
     assert "No limits" in ended.stdout
     assert not (tmp_path / "recipe/certificate.json").exists()
+
+
+def test_a_board_is_drawn_and_what_is_no_good_calibration_of_the_camera_is_not_written(tmp_path: Path) -> None:
+    board, marker = tmp_path / "board.png", tmp_path / "marker.png"
+    assert station(["calibrate", "board", "--squares", "9x7", "--square-mm", "8", "--out", board]).returncode == 0
+    out = tmp_path / "camera.yaml"
+    few: list[str | Path] = ["calibrate", "camera", board, "--squares", "9x7", "--square-mm", "8", "--out", out]
+    ended = station([*few, "--json"])
+    assert ended.returncode == 2
+    assert "seen in 1 of 1 pictures; 8 are needed" in ended.stderr
+    assert station(["calibrate", "board", "--marker-mm", "30", "--out", marker]).returncode == 0
+    scale: list[str | Path] = ["calibrate", "camera", marker, "--marker-mm", "30", "--out", out]
+    ended = station([*scale, "--json"])
+    assert ended.returncode == 0, ended.stderr
+    assert abs(json.loads(ended.stdout)["px_per_mm"] - 10) < 0.02
+    assert "px per mm" in station(scale).stdout
+    assert station(["calibrate", "board"]).returncode == 2

@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 PURE = set(
-    "__init__ records errors envelope messages recipe settings expectation manifest report judge composite inspection"
-    " verdict_json complaints engine engine.base engine.frames outputs outputs.base outputs.plc_map"
+    "__init__ records errors envelope messages camera recipe settings expectation manifest report judge composite"
+    " inspection verdict_json complaints engine engine.base engine.frames outputs outputs.base outputs.plc_map"
     " outputs.plc_words outputs.plc_orders outputs.plc_state"
     " outputs.plc_export outputs.plc_document outputs.plc_control outputs.handshake outputs.handshake_state"
     " outputs.handshake_tables outputs.plc_rules"
@@ -68,7 +68,11 @@ HOMES = {
 """Library -> the modules, or folders of modules, that may import it."""
 
 
-CALIBRATION_HOMES = {"cv2": {"baseline", "fiducials", "lattice", "likeness", "stagger"}, "rich": {"tables"}}
+CALIBRATION_HOMES = {
+    "PIL": {"board"},
+    "cv2": {"baseline", "board", "camera_overlay", "fiducials", "lattice", "lens_fit", "likeness", "stagger"},
+    "rich": {"tables"},
+}
 """The same for calibration/, which stands above the station."""
 
 

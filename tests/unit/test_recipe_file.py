@@ -10,7 +10,8 @@ import yaml
 
 from station.errors import ConfigurationError
 from station.recipe_file import load_recipe
-from tests.pictures import recipe_data, write_recipe
+from tests.camera_views import SIZE, KnownCamera, true_calibration, write_calibration
+from tests.pictures import recipe_data, sha256_of, write_recipe
 
 
 def changed(folder: Path, **changes: Any) -> Path:
@@ -126,3 +127,57 @@ def test_a_pin_named_by_a_number_is_told_to_use_quotes(tmp_path: Path) -> None:
     pins = [region()["pins"][0] | {"pin_id": 1}]
     (problem,) = problems(changed(tmp_path, regions=[region(pins=pins)]))
     assert 'Put it in quotes: "1".' in problem
+
+
+def with_camera(folder: Path, **changes: Any) -> Path:
+    """Write a recipe that names a calibration; `changes` replace keys of the recipe."""
+    folder.mkdir(exist_ok=True)
+    path = write_calibration(folder / "camera.yaml", true_calibration(KnownCamera()))
+    return changed(folder, **{"camera": "camera.yaml", "camera_sha256": sha256_of(path)} | changes)
+
+
+def test_a_recipe_knows_the_camera_that_it_names(tmp_path: Path) -> None:
+    recipe = load_recipe(with_camera(tmp_path))
+    assert recipe.camera == true_calibration(KnownCamera())
+    assert recipe.px_per_mm == 10.0
+    own = with_camera(tmp_path / "own", measurement={"px_per_mm": 12.5})
+    assert load_recipe(own).px_per_mm == 12.5
+    assert load_recipe(write_recipe(tmp_path / "plain")).px_per_mm is None
+
+
+def test_another_calibration_than_the_one_named_is_refused(tmp_path: Path) -> None:
+    path = with_camera(tmp_path)
+    with (tmp_path / "camera.yaml").open("a") as file:
+        file.write("\n")
+    (problem,) = problems(path)
+    assert "camera_sha256: camera.yaml is another calibration" in problem
+
+
+def test_a_calibration_for_another_picture_size_is_refused_by_name(tmp_path: Path) -> None:
+    other = true_calibration(KnownCamera(size=(640, 480)))
+    calibration = write_calibration(tmp_path / "other.yaml", other)
+    path = with_camera(tmp_path, camera="other.yaml", camera_sha256=sha256_of(calibration))
+    (problem,) = problems(path)
+    assert "the calibration is for pictures of 640 x 480 px, the golden picture golden.png has 800 x 600" in problem
+    assert SIZE == (800, 600)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"camera": None}, "camera: missing"),
+        ({"camera_sha256": None}, "camera_sha256: missing"),
+        ({"camera": "../camera.yaml"}, "expected a file name without folder"),
+    ],
+)
+def test_a_calibration_is_named_by_file_and_hash(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+    (problem,) = problems(with_camera(tmp_path, **changes))
+    assert said in problem
+
+
+def test_a_calibration_with_mistakes_names_each(tmp_path: Path) -> None:
+    path = with_camera(tmp_path)
+    (tmp_path / "camera.yaml").write_text("width_px: 3\nlens: {fx_px: -1}\n")
+    text = "\n".join(problems(path))
+    assert "camera.yaml:1: width_px: found 3" in text
+    assert "lens.fx_px: found -1" in text

@@ -26,12 +26,14 @@ from station.certificate_file import Certified, conditions, path_of, read_certif
 from station.errors import ConfigurationError
 from station.inspection import Inspection
 from station.labels import Label
-from station.recipe import Recipe
+from station.recipe import Recipe, RecipeFile
 from station.recipe_file import load_recipe
 from station.records import Evaluation, Failure, ModelRef, Reason
+from tests.camera_views import KnownCamera, true_calibration
 from tests.pictures import write_recipe
 from tests.verdicts import make_region, make_verdict
 
+KEYS = {"camera", "camera_sha256"}
 PROMISE = Promise(max_escape=0.05, max_reject=0.05, confidence=0.95)
 
 
@@ -83,6 +85,24 @@ def test_it_holds_while_nothing_changes(recipe: Recipe) -> None:
 def test_a_changed_recipe_voids_it(recipe: Recipe, key: str, value: object, said: str) -> None:
     other = changed(recipe, **{key: value})
     assert any(said in text for text in objections(certificate(now(recipe)), now(other), other))
+
+
+def test_a_calibration_of_the_camera_counts_when_there_is_one_and_not_when_there_is_none(recipe: Recipe) -> None:
+    held = certificate(now(recipe))
+    camera = true_calibration(KnownCamera())
+
+    def corrected(sha256: str) -> Recipe:
+        named = changed(recipe, camera="camera.yaml", camera_sha256=sha256)
+        written = recipe.file.model_dump(exclude_unset=True) | named.file.model_dump(include=KEYS)
+        file = RecipeFile.model_validate(written)
+        return named.model_copy(update={"file": file, "camera": camera})
+
+    said = objections(held, now(corrected("aa" * 32)), corrected("aa" * 32))
+    assert [text.split()[0] for text in said] == ["recipe_sha256", "code_sha256"]
+    held = certificate(now(corrected("aa" * 32)))
+    assert objections(held, now(corrected("aa" * 32)), corrected("aa" * 32)) == []
+    (said_of_other,) = objections(held, now(corrected("bb" * 32)), corrected("bb" * 32))
+    assert said_of_other.startswith("recipe_sha256")
 
 
 def test_another_model_or_a_looser_limit_voids_it(recipe: Recipe) -> None:

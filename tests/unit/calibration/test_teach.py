@@ -12,8 +12,11 @@ import pytest
 from calibration.lattice import find_lattice, grids_of
 from calibration.layout import Known, find_layout, grid_of, places_of, tiled
 from calibration.teach import Data, merge, teach
+from calibration.teach_camera import calibration_of
+from station.capture.lens import LensCorrection
 from station.errors import ConfigurationError
 from station.recipe_file import load_recipe
+from tests.camera_views import KnownCamera, true_calibration, write_calibration
 from tests.pictures import PINS, draw_part, encoded
 
 ROOT = Path(__file__).parents[3]
@@ -142,3 +145,27 @@ def test_an_empty_picture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.png").write_bytes(b"no picture")
     with pytest.raises(ConfigurationError, match="cannot be read as a picture"):
         teach([tmp_path / "empty.png"], EIGHT, tmp_path / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_with_the_cameras_calibration_the_golden_picture_is_a_corrected_one(golden: Path, tmp_path: Path) -> None:
+    camera = true_calibration(KnownCamera())
+    calibration = write_calibration(tmp_path / "lens.yaml", camera)
+    out = tmp_path / "taught"
+    assert teach([golden], 96, out, calibration).problems == ()
+    recipe = load_recipe(out / "recipe.yaml")
+    assert recipe.camera == camera
+    assert recipe.px_per_mm == camera.px_per_mm
+    shown = cv2.imread(str(out / "golden.png"))
+    assert shown is not None
+    assert (shown == LensCorrection(camera).straight(draw_part())).all()
+    again = calibration_of(None, out)
+    assert again.keys == {"camera": "camera.yaml", "camera_sha256": recipe.file.camera_sha256}, "so does a second run"
+    assert (again.picture(golden) == shown).all()
+
+
+def test_a_picture_of_another_size_than_the_calibration_is_refused(golden: Path, tmp_path: Path) -> None:
+    calibration = write_calibration(tmp_path / "lens.yaml", true_calibration(KnownCamera(size=(640, 480))))
+    with pytest.raises(ConfigurationError, match=r"good.png: the calibration is for pictures of 640 x 480 px"):
+        teach([golden], EIGHT, tmp_path / "taught", calibration)
