@@ -22,6 +22,7 @@ from station.finding import Finding, Level
 from station.inspection import Inspection
 from station.key_files import guarded, programs, station_keys
 from station.manifest import Manifest, load_manifest, verify
+from station.memory import shortage
 from station.recipe import Recipe
 from station.recipe_file import load_recipe
 from station.records import ModelRef
@@ -66,6 +67,7 @@ def check(config: Path, only_files: bool = False) -> list[Finding]:
         station_keys(settings)
         return findings
     findings.append(_model(settings))
+    findings += _shadow(settings)
     findings += _certificates(settings)
     findings += check_folders(settings)
     findings += check_ports(settings)
@@ -95,6 +97,8 @@ def _files(settings: Settings) -> Iterator[tuple[Callable[[Path], object], Path]
         yield _read_samples, path
     if settings.engine.kind == "llama":
         yield load_manifest, settings.model
+        if settings.shadow:
+            yield load_manifest, settings.shadow
 
 
 def _recipes(settings: Settings) -> list[Path]:
@@ -162,6 +166,22 @@ def _model(settings: Settings) -> Finding:
     except ConfigurationError as error:
         return Finding(level=Level.FAIL, what="model", found=" ".join(error.problems), to_do=error.hint)
     return Finding(level=Level.OK, what="model", found=_model_text(manifest))
+
+
+def _shadow(settings: Settings) -> Iterator[Finding]:
+    """Say of the second model, if there is one, whether it can judge beside the active one."""
+    if settings.shadow is None or settings.engine.kind == "scripted":
+        return
+    manifest = load_manifest(settings.shadow)
+    try:
+        verify(manifest)
+    except ConfigurationError as error:
+        yield Finding(level=Level.WARN, what="shadow", found=" ".join(error.problems), to_do=error.hint)
+        return
+    if problem := shortage(manifest):
+        yield Finding(level=Level.WARN, what="shadow", found=problem, to_do="station model shadow --off")
+        return
+    yield Finding(level=Level.OK, what="shadow", found=_model_text(manifest))
 
 
 def _model_text(manifest: Manifest) -> str:

@@ -1,9 +1,10 @@
-"""`station model list | promote | rollback`: which release judges, changed in one step and written down.
+"""`station model list | promote | rollback | shadow`: which release judges, changed in one step and written down.
 
 The active release is the one that config.yaml names; promoting changes that one line, by renaming a finished file over
 the old one, so that it is the old or the new one at every moment. Each change is first added to `models.jsonl` beside
 config.yaml, with the hashes of both releases. A release is promoted only if gate.json beside its manifest says that it
-was measured against the active one and is better (calibration/gate.py). The worker loads it at its next start.
+was measured against the active one and is better (calibration/gate.py). The worker loads it at its next start. A shadow
+has no outputs, so any other release that fits into memory may be one.
 """
 
 import enum
@@ -19,6 +20,7 @@ import msgspec
 
 from station.errors import ConfigurationError
 from station.manifest import load_manifest, verify
+from station.memory import shortage
 from station.records import Record
 from station.settings import Settings
 
@@ -26,6 +28,7 @@ JOURNAL_NAME, GATE_NAME = "models.jsonl", "gate.json"
 BETTER = "better"
 """What is said of a release that may be promoted."""
 _MODEL_LINE = re.compile(r"^model:[^\n]*$", re.MULTILINE)
+_SHADOW_LINE = re.compile(r"^shadow:[^\n]*$", re.MULTILINE)
 
 
 class Hindrance(enum.Enum):
@@ -160,6 +163,43 @@ def rollback(settings: Settings, by: str = "") -> Change:
     return _change(settings, "rollback", path, by)
 
 
+def set_shadow(settings: Settings, manifest_path: Path | None) -> None:
+    """Have this release judged beside the active one from the worker's next start; None: no release.
+
+    Raises ConfigurationError if it is damaged, the active one itself, or does not fit into the memory that is free now.
+    """
+    name = "null"
+    if manifest_path is not None:
+        manifest = load_manifest(manifest_path.absolute())
+        if manifest.ref.sha256 == load_manifest(settings.model).ref.sha256:
+            raise ConfigurationError([f"{manifest_path}: is the active release."], "Name another one.")
+        if problem := shortage(manifest):
+            raise ConfigurationError([problem], "Take a smaller quantization, or end what else uses the memory.")
+        verify(manifest)
+        name = _named(settings, manifest_path.absolute())
+    config = settings.config_path
+    text = _with_shadow(config, config.read_text(encoding="utf-8"), f"shadow: {name}")
+    try:
+        _write(config, text)
+    except OSError as error:
+        raise ConfigurationError([f"{config}: cannot be written: {error.strerror}."], "Look at its folder.") from error
+
+
+def _with_shadow(config: Path, text: str, line: str) -> str:
+    """Return the text of config.yaml with this line, in its place or below the one that names the model."""
+    if _SHADOW_LINE.search(text):
+        return _SHADOW_LINE.sub(lambda _: line, text)
+    if len(_MODEL_LINE.findall(text)) != 1:
+        raise ConfigurationError([f"{config}: model is not on one line."], f"Write there yourself: {line}")
+    return _MODEL_LINE.sub(lambda match: f"{match[0]}\n{line}", text)
+
+
+def _named(settings: Settings, path: Path) -> str:
+    """Return the path as config.yaml names it: relative to its folder where it is below."""
+    folder = settings.config_path.parent
+    return json.dumps(str(path.relative_to(folder) if path.is_relative_to(folder) else path), ensure_ascii=False)
+
+
 def changes(settings: Settings) -> list[Change]:
     """Return the journal's lines, oldest first; a line that was cut off by a power cut is left out."""
     try:
@@ -196,8 +236,7 @@ def _change(settings: Settings, action: Literal["promote", "rollback"], path: Pa
         raise ReleaseError(Hindrance.DAMAGED, error.problems, error.hint) from error
     config = settings.config_path
     text = config.read_text(encoding="utf-8")
-    named = path.relative_to(config.parent) if path.is_relative_to(config.parent) else path
-    line = f"model: {json.dumps(str(named), ensure_ascii=False)}"
+    line = f"model: {_named(settings, path)}"
     if len(_MODEL_LINE.findall(text)) != 1:
         problem = f"{config}: model is not on one line."
         raise ReleaseError(Hindrance.NOT_WRITABLE, [problem], f"Write there yourself: {line}")

@@ -233,6 +233,8 @@ class SettingsFile(Section):
     """What the PLC may ask for: number -> recipe.yaml."""
     model: Path
     """manifest.json of the model release."""
+    shadow: Path | None = None
+    """manifest.json of a second model, judged beside it without outputs."""
     keys_folder: Path = Path("run/station/keys")
     """Folder of keys, for endpoints that another machine can reach."""
     capture: CaptureSettings = CaptureSettings()

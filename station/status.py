@@ -8,16 +8,21 @@ import contextlib
 import shutil
 from pathlib import Path
 
+import msgspec
+
 from station import locks
 from station.challenge import ChallengeRun
 from station.challenge_file import last_run, log_path
-from station.errors import StationError
+from station.errors import JournalError, StationError
 from station.journal_reader import JournalReader
+from station.overrides import overrides
 from station.plc_client import PlcClient
 from station.records import Evaluation, Record, Verdict
 from station.settings import Settings
+from station.shadow import ShadowReport, report_of
+from station.shadow_file import read_lines, shadow_path
 
-LAST_VERDICTS = 10
+LAST_VERDICTS, LAST_DIFFERENCES = 10, 10
 SPOOL_LOCK = ".lock"
 
 
@@ -46,6 +51,8 @@ class Status(Record):
     """Newest first."""
     challenge: ChallengeRun | None
     """The last one of the log; None: none yet."""
+    shadow: ShadowReport | None
+    """What the second model said, with the newest differences; None: there is none."""
     disk_free_bytes: int
     disk_total_bytes: int
 
@@ -67,9 +74,27 @@ def status(settings: Settings) -> Status:
         counts=reader.counts() if reader else dict.fromkeys(Evaluation, 0),
         last=tuple(reader.last(LAST_VERDICTS)) if reader else (),
         challenge=last_run(log_path(journal)),
+        shadow=_shadow(settings),
         disk_free_bytes=usage.free,
         disk_total_bytes=usage.total,
     )
+
+
+def shadow_report(settings: Settings) -> ShadowReport:
+    """Return what the second model said beside the active one. Raises JournalError."""
+    path = shadow_path(settings.journal.path)
+    try:
+        truths = {job_id: one.evaluation for job_id, one in overrides(settings.journal.path).items()}
+        return report_of(read_lines(path), truths)
+    except OSError as error:
+        raise JournalError(f"{path} cannot be read: {error.strerror}.", "Look at its rights and the disk.") from error
+
+
+def _shadow(settings: Settings) -> ShadowReport | None:
+    if settings.shadow is None:
+        return None
+    found = shadow_report(settings)
+    return msgspec.structs.replace(found, differences=found.differences[:LAST_DIFFERENCES])
 
 
 def _waiting(settings: Settings) -> Waiting:

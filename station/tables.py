@@ -5,6 +5,7 @@ what the words say, and only on a terminal.
 """
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
@@ -13,6 +14,7 @@ from station.challenge import ChallengeRun
 from station.finding import Finding, Level
 from station.fsck import Report
 from station.records import Evaluation, Reason, Registration, Verdict
+from station.shadow import ShadowReport
 from station.status import Status
 from station.trace import Trace
 
@@ -113,6 +115,27 @@ def print_status(status: Status) -> None:
         out.print(verdict_line(verdict))
 
 
+def print_shadow(found: ShadowReport, configured: Path | None) -> None:
+    """Print what the shadow said beside the active model, and each job they differ over."""
+    out = console()
+    out.print(f"shadow      {_shadow(found) if configured or found.judged else 'none'}", markup=False)
+    if found.active and found.shadow:
+        out.print(f"releases    active {found.active.name} {found.active.sha256[:12]},"
+                  f" shadow {found.shadow.name} {found.shadow.sha256[:12]}", markup=False)  # fmt: skip
+        for name, errors in (("active", found.active_errors), ("shadow", found.shadow_errors)):
+            out.print(f"{name:12}{errors.escapes} escapes of {found.defective}, {errors.false_rejects} false rejects"
+                      f" of {found.good} parts that a person judged", markup=False)  # fmt: skip
+    for one in found.differences:
+        truth = f"; really {one.truth}" if one.truth else ""
+        out.print(f"{one.job_id}  active {one.active_said} {';'.join(one.active_bad)},"
+                  f" shadow {one.shadow_said} {';'.join(one.shadow_bad)}{truth}", markup=False)  # fmt: skip
+
+
+def _shadow(found: ShadowReport) -> str:
+    judged = f"{found.judged} judged, {found.agreed} as the active model, {found.dropped} dropped"
+    return f"{judged}; does not judge: {found.problem}" if found.problem else judged
+
+
 def print_trace(found: Trace) -> None:
     """Print all that is known of one job."""
     out = console()
@@ -122,6 +145,9 @@ def print_trace(found: Trace) -> None:
         _print_verdict(out, found.verdict)
         told = ", ".join(f"{name} {value}" for name, value in found.plc.items() if value)
         out.print(f"PLC            {told}", markup=False)
+    if said := found.override:
+        bad = "".join(f", {pin.region_id}/{pin.pin_id} {pin.mode}" for pin in said.pins)
+        out.print(f"person         {said.evaluation}{bad}: {said.by}, {said.at_utc} {said.why}", markup=False)
     for file in found.files:
         out.print(f"file           {file}", markup=False)
     if found.removed_utc:
@@ -180,6 +206,7 @@ def _status_rows(status: Status) -> list[tuple[str, str]]:
         ("quarantine", _count(waiting.quarantine, "unreadable")),
         ("verdicts", shares),
         ("challenge", _challenge(status.challenge)),
+        *([("shadow", _shadow(status.shadow))] if status.shadow else []),
         ("disk", f"{status.disk_free_bytes / 2**30:.1f} of {status.disk_total_bytes / 2**30:.1f} GiB free"),
         ("model", f"{status.last[0].model.name} {status.last[0].model.sha256[:12]}" if status.last else "none yet"),
     ]

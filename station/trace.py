@@ -10,6 +10,7 @@ from pathlib import Path
 from station.capture.picture_file import shown_name
 from station.journal_reader import JournalReader
 from station.outputs import plc_state, plc_words
+from station.overrides import Override, overrides
 from station.records import Record, Verdict
 from station.settings import Settings
 
@@ -40,6 +41,8 @@ class Trace(Record):
     """None: not judged yet."""
     plc: dict[str, int]
     """The result fields of the PLC's status block for this verdict; empty without one."""
+    override: Override | None
+    """What a person says of it; None: nobody did."""
     files: tuple[Path, ...]
     """Where the picture is now, and what was kept beside it."""
     removed_utc: str | None
@@ -64,6 +67,7 @@ def _judged(settings: Settings, journal: JournalReader, verdict: Verdict) -> Tra
         job_id=verdict.job_id,
         verdict=verdict,
         plc=told,
+        override=overrides(settings.journal.path).get(verdict.job_id),
         files=_files(settings, verdict.job_id),
         removed_utc=journal.removed_utc(verdict.job_id),
     )
@@ -88,6 +92,13 @@ def _waiting(settings: Settings, text: str) -> list[Trace]:
     folders = [folder for folder in sorted(spool.iterdir()) if folder.is_dir()] if spool.is_dir() else []
     found = [folder for folder in folders if text in {folder.name, *_shown_names(folder)}]
     return [
-        Trace(job_id=folder.name, verdict=None, plc={}, files=_files(settings, folder.name), removed_utc=None)
+        Trace(
+            job_id=folder.name,
+            verdict=None,
+            plc={},
+            override=None,
+            files=_files(settings, folder.name),
+            removed_utc=None,
+        )
         for folder in found
     ]

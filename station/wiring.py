@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
+import msgspec
 import zmq
 
 from station.capture.crop import golden_crops
@@ -39,6 +40,7 @@ from station.recipe import Recipe
 from station.recipe_file import load_recipe
 from station.records import RegionCrop
 from station.settings import Settings, is_of_this_machine
+from station.shadow_file import shadow_path
 from station.supervisor_notify import ServiceNotifier
 from station.watch import Position, Watch
 from station.worker.challenger import Challenger, Material
@@ -50,6 +52,7 @@ from station.worker.pairing import REMEMBERED_PICTURES
 from station.worker.queue import JobQueue
 from station.worker.retention import Folders, RetentionOutput, Rules
 from station.worker.service import WorkerService
+from station.worker.shadow import Shadow
 from station.worker.triggers import Triggers
 
 IN_FORCE = "recipe-in-force.json"
@@ -178,10 +181,19 @@ def _worker(settings: Settings, recipe: Recipe, context: Context, door: Door | N
         notifier=ServiceNotifier(),
         triggers=_triggers(settings, recipe, outputs),
         challenger=challenger,
+        shadow=_shadow(settings),
         changeover=Changeover(products, start, settings.journal.path.with_name(IN_FORCE)),
         model_change=ModelChange(ways(settings.config_path)) if _has_model(settings) else None,
         may_be_ready=lambda: all(output.is_armed for output in outputs if isinstance(output, ModbusClientOutput)),
     )
+
+
+def _shadow(settings: Settings) -> Shadow | None:
+    """Return the second model, None if there is none; the scripted engine judges without a model."""
+    if settings.shadow is None or not _has_model(settings):
+        return None
+    spec = msgspec.structs.replace(engine_spec(settings), manifest_path=str(settings.shadow), is_shadow=True)
+    return Shadow(settings.shadow, EngineHost(spec, settings.engine.kill_ms), shadow_path(settings.journal.path))
 
 
 def _outputs(

@@ -5,6 +5,7 @@ gets pixels, never files of a camera, and has no network. An EngineError is told
 the process (exit code not 0) and the worker starts a fresh one. It ends when the worker ends, however that happens.
 """
 
+import contextlib
 import ctypes
 import logging
 import math
@@ -72,9 +73,16 @@ def _build(spec: frames.EngineSpec) -> Engine:
         # Imported only here: a station with the scripted engine needs no llama.cpp.
         from station.engine.llama import LlamaEngine  # noqa: PLC0415
 
-        os.nice(NICE)
+        _become_last() if spec.is_shadow else os.nice(NICE)
         return LlamaEngine(manifest=Path(spec.manifest_path), threads=spec.threads, gpu_layers=spec.gpu_layers)
     raise EngineError(f"There is no engine of kind {spec.kind!r}.", "Use llama or scripted (config.yaml, engine.kind).")
+
+
+def _become_last() -> None:
+    """Compute only where a core is idle, and be the first to be killed when memory runs out."""
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    with contextlib.suppress(OSError):  # no such file in some containers
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
 def _answer(engine: Engine, ask: frames.Frame) -> frames.Answered | frames.Refused:

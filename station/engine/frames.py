@@ -28,6 +28,8 @@ class EngineSpec(Record):
     """CPU threads, 0 = all cores."""
     gpu_layers: int
     """-1 = all if the build can, 0 = CPU."""
+    is_shadow: bool = False
+    """True: nobody waits for it; it computes only where a core is idle, and is killed first when memory runs out."""
 
 
 class Load(Record, tag="load"):

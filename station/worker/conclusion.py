@@ -25,6 +25,7 @@ from station.worker.fanout import Fanout
 from station.worker.journal import Journal
 from station.worker.pending import Pending
 from station.worker.queue import JobQueue
+from station.worker.shadow import Shadow
 from station.worker.triggers import Triggers
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class Conclusion:
         outputs: Fanout,
         triggers: Triggers | None,
         challenger: Challenger | None,
+        shadow: Shadow | None,
     ) -> None:
         self._station = station
         self._config_sha256 = config_sha256
@@ -77,6 +79,7 @@ class Conclusion:
         self._outputs = outputs
         self._triggers = triggers
         self._challenger = challenger
+        self._shadow = shadow
         self._held: dict[str, Found] = {}
         self.complaints = Complaints(logger)
 
@@ -169,6 +172,8 @@ class Conclusion:
             return  # no picture, nobody waits for an ack
         self._queue.acknowledge(pending.peer, ack(pending.job.job_id, verdict.reason, verdict.detail))
         failpoints.hit("ack-sent")
+        if self._shadow:
+            self._shadow.part_was_judged(pending, verdict)
 
     def _end_check(self, found: Found) -> None:
         """Take in what came of a step of a challenge: neither the journal nor any output hears of it."""

@@ -65,6 +65,7 @@ class EngineHost:
         self._job_id = ""
         self._since_ns = 0
         self._restart_ns: int | None = None
+        self._paused_ns: int | None = None
         self._failures = 0
         self.state = EngineState.DEAD
         self.reason = "not started"
@@ -110,20 +111,37 @@ class EngineHost:
         self.state, self._job_id, self._since_ns = EngineState.BUSY, job_id, now_ns
         self._process.send(frames.Ask(job_id=job_id, queries=queries))
 
+    def pause(self, now_ns: int) -> None:
+        """Have the child stand still, whatever it does; no time limit runs until `go_on`, and `poll` does nothing."""
+        if self._paused_ns is None:
+            self._paused_ns = now_ns
+            if self._process is not None and self.state is not EngineState.DEAD:
+                self._process.stop()
+
+    def go_on(self, now_ns: int) -> None:
+        """End a pause, if there is one."""
+        if self._paused_ns is not None:
+            self._since_ns += now_ns - self._paused_ns
+            self._paused_ns = None
+            if self._process is not None and self.state is not EngineState.DEAD:
+                self._process.go_on()
+
     def watched(self) -> tuple[int, bool] | None:
-        """Return (file descriptor, wants to write) to wait on before `poll`; None when there is no child."""
-        if self._process is None or self.state is EngineState.DEAD:
+        """Return (file descriptor, wants to write) to wait on before `poll`; None when there is nothing to wait for."""
+        if self._process is None or self.state is EngineState.DEAD or self._paused_ns is not None:
             return None
         return self._process.descriptor, self._process.wants_write
 
     def next_due_ns(self) -> int | None:
         """Return when `poll` is needed even if the descriptor is quiet."""
-        if self.state is EngineState.READY:
+        if self.state is EngineState.READY or self._paused_ns is not None:
             return None
         return self._restart_ns if self.state is EngineState.DEAD else self._limit_ns()
 
     def poll(self, now_ns: int) -> list[Outcome]:
         """Exchange frames, kill what is stuck, restart what is dead. Returns the jobs that came to an end."""
+        if self._paused_ns is not None:
+            return []
         if self._process is None or self.state is EngineState.DEAD:
             self._restart_when_due(now_ns)
         else:
@@ -135,7 +153,8 @@ class EngineHost:
         """End the child and wait for it. May be called in any state."""
         if self._process is not None:
             self._process.hang_up()
-            if self.state is not EngineState.READY or not self._process.wait(_END_S):
+            is_idle = self.state is EngineState.READY and self._paused_ns is None
+            if not is_idle or not self._process.wait(_END_S):
                 self._process.kill()
             if not self._process.wait(_END_S):
                 logger.error("The engine's process %d does not end, not even killed.", self._process.pid)

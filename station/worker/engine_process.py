@@ -6,6 +6,7 @@ that says what cannot be read, shows as EngineError from `transfer`; what to do 
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -61,6 +62,14 @@ class EngineProcess:
         if received:
             return received  # its last words; the next call finds the end again
         raise EngineError(f"The engine's process {self.pid} ended.")
+
+    def stop(self) -> None:
+        """Have the child stand still where it is; `go_on` and `kill` end that."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Have a stopped child go on."""
+        self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """Kill the child and hang up; `exit_code` tells when it is gone."""

@@ -30,6 +30,7 @@ from station.worker.journal import Journal
 from station.worker.model_change import ModelChange
 from station.worker.plc_side import PlcSide
 from station.worker.queue import JobQueue
+from station.worker.shadow import Shadow
 from station.worker.triggers import Triggers
 
 logger = logging.getLogger(__name__)
@@ -58,11 +59,13 @@ class WorkerService:
         door: Door | None = None,
         challenger: Challenger | None = None,
         model_change: ModelChange | None = None,
+        shadow: Shadow | None = None,
         may_be_ready: Callable[[], bool] = lambda: True,
     ) -> None:
         """`triggers` None: no PLC. `door` None: nobody knocks. `challenger` None: there is no model to challenge.
 
-        `changeover` None: the PLC cannot have another recipe; `model_change` None: nor another model.
+        `changeover` None: the PLC cannot have another recipe; `model_change` None: nor another model. `shadow` None: no
+        second model.
         """
         self._station = station
         self._in_force = InForce(recipe, inspection)
@@ -75,6 +78,7 @@ class WorkerService:
         self._triggers = triggers
         self._changeover = changeover
         self._challenger = challenger
+        self._shadow = shadow
         self._door = door
         self._may_be_ready = may_be_ready
         self._heartbeat_ns = 0
@@ -90,6 +94,7 @@ class WorkerService:
             outputs=self._outputs,
             triggers=triggers,
             challenger=challenger,
+            shadow=shadow,
         )
         self._jobs = Jobs(
             in_force=self._in_force,
@@ -145,6 +150,8 @@ class WorkerService:
         self._notifier.stopping()
         self._outputs.close()
         self._queue.close()
+        if self._shadow:
+            self._shadow.close()
         self._engine.close()
         if self._door:
             self._door.close()
@@ -154,11 +161,14 @@ class WorkerService:
         """Wait for something to do, and do it."""
         watched = self._engine.watched()
         orders = [(descriptor, False) for descriptor in self._triggers.event_fds] if self._triggers else []
-        self._queue.wait(self._wait_ms(), [*([watched] if watched else []), *orders])
+        of_shadow = self._shadow.watched() if self._shadow else []
+        self._queue.wait(self._wait_ms(), [*([watched] if watched else []), *of_shadow, *orders])
         if self._plc:
             self._plc.take_orders()
         received = self._queue.receive()
         sightings = self._queue.sightings()
+        if self._shadow and (received or sightings):
+            self._shadow.give_way(time.monotonic_ns())
         if self._plc:
             self._plc.see(sightings)
         for one in received:
@@ -184,6 +194,16 @@ class WorkerService:
             self._plc.tell_standing()
         if self._door:
             self._door.service()
+        if self._shadow:
+            in_force = self._in_force
+            self._shadow.turn(now_ns, in_force.recipe, in_force.inspection, is_quiet=self._is_quiet)
+
+    @property
+    def _is_quiet(self) -> bool:
+        """True when no part is there or about to come, and no challenge runs."""
+        is_part_due = self._triggers is not None and self._triggers.next_due_ns() is not None
+        is_challenged = self._challenger is not None and self._challenger.is_running
+        return self._jobs.is_idle and not is_part_due and not is_challenged
 
     def _wait_ms(self) -> int:
         """Return how long nothing needs to be done, rounded up so that the loop does not spin."""
@@ -193,6 +213,7 @@ class WorkerService:
             self._engine.next_due_ns(),
             self._triggers.next_due_ns() if self._triggers else None,
             self._challenger.next_due_ns() if self._challenger else None,
+            self._shadow.next_due_ns() if self._shadow else None,
         )
         due_ns = min(due_ns for due_ns in dues_ns if due_ns is not None)
         return max(0, -((time.monotonic_ns() - due_ns) // 1_000_000))

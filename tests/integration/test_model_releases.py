@@ -9,7 +9,7 @@ import pytest
 from station.errors import ConfigurationError
 from station.manifest import load_manifest
 from station.model_orders import ways
-from station.model_releases import Gate, changes, promote, releases, rollback, write_gate
+from station.model_releases import Gate, changes, promote, releases, rollback, set_shadow, write_gate
 from station.outputs.plc_orders import CommandCode, Refusal
 from station.settings_file import load_settings
 
@@ -141,3 +141,28 @@ def test_where_the_worker_may_not_write_the_configuration_the_plc_changes_nothin
     assert active_name(config) == "old"
     config.write_text("station: [")
     assert command(config, CommandCode.PROMOTE_MODEL) is Refusal.CHANGE_FAILED
+
+
+def test_a_shadow_is_named_in_the_configuration_and_taken_away(config: Path) -> None:
+    set_shadow(load_settings(config), manifest(config, "new"))
+    assert load_settings(config).shadow == manifest(config, "new")
+    assert '# kept\nmodel: models/old/manifest.json\nshadow: "models/new/manifest.json"\n' in config.read_text()
+    set_shadow(load_settings(config), None)
+    assert load_settings(config).shadow is None
+    assert active_name(config) == "old"
+
+
+def test_a_shadow_must_be_another_release_and_whole_and_fit_into_memory(config: Path) -> None:
+    before = config.read_text()
+    with pytest.raises(ConfigurationError, match="is the active release"):
+        set_shadow(load_settings(config), manifest(config, "old"))
+    data = json.loads(manifest(config, "new").read_text())
+    data["text"]["bytes"] = 2**50
+    manifest(config, "new").write_text(json.dumps(data))
+    with pytest.raises(ConfigurationError, match="MiB of memory"):
+        set_shadow(load_settings(config), manifest(config, "new"))
+    data["text"]["bytes"] = 1
+    manifest(config, "new").write_text(json.dumps(data))
+    with pytest.raises(ConfigurationError, match="not the exported file"):
+        set_shadow(load_settings(config), manifest(config, "new"))
+    assert config.read_text() == before

@@ -27,6 +27,7 @@ from station.worker.engine_host import EngineHost
 from station.worker.journal import Journal
 from station.worker.queue import JobQueue
 from station.worker.service import WorkerService
+from station.worker.shadow import Shadow
 from tests.waiting import wait_until
 from tests.worker_parts import IDENTITY, RECIPE_SHA256, FakeInspection, fake_judge, make_job, make_recipe
 
@@ -100,6 +101,7 @@ class Worker:
         inspection: InspectionRules | None = None,
         judge: Judge = fake_judge,
         outputs: tuple[Output, ...] = (),
+        shadow: Shadow | None = None,
     ) -> Iterator[None]:
         """Run the service; it ends when the block does."""
         self._stop.clear()
@@ -115,6 +117,7 @@ class Worker:
             journal=Journal(self.journal),
             outputs=(*outputs, self.shown),
             notifier=ServiceNotifier(),
+            shadow=shadow,
         )
         thread = threading.Thread(target=self._run)
         thread.start()

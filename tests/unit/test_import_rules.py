@@ -18,15 +18,15 @@ PURE = set(
     " outputs.plc_export outputs.plc_document outputs.plc_control outputs.handshake outputs.handshake_state"
     " outputs.handshake_tables outputs.plc_rules"
     " outputs.plc_client_block capture worker worker.pairing finding json_text invariants failpoints"
-    " certificate challenge guards log_limit measurement planted orders opcua opcua.companion opcua.state_machine"
-    " opcua.vision".split()
+    " certificate challenge guards log_limit shadow measurement planted orders opcua opcua.companion"
+    " opcua.state_machine opcua.vision".split()
 )
 SERVICES = {"capture.service", "worker.service", "opcua.service"}
 TOP = set(
-    "__main__ cli verbs verbs.shared verbs.services verbs.looking verbs.measuring verbs.plc"
+    "__main__ cli verbs verbs.shared verbs.services verbs.looking verbs.measuring verbs.learning verbs.plc"
     " wiring processes check check_opcua check_places demo demo_station inspect_pictures status trace"
     " tables plc_simulator plc_sim plc_sim_view fsck make_keys opcua_access model_releases model_orders"
-    " bench bench_picture bench_side bench_table".split()
+    " overrides collect bench bench_picture bench_side bench_table".split()
 )
 
 HOMES = {
