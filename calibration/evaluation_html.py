@@ -46,8 +46,12 @@ def page(report: SetReport, pictures: Mapping[str, bytes]) -> str:
         f'<div class="plots">{_joint_plots(report)}</div>',
         *(_model(model, report, pictures) for model in report.models),
     ]
-    title = f"Evaluation of {escape(report.recipe)}"
-    head = f'<meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
+    return document(f"Evaluation of {report.recipe}", parts)
+
+
+def document(title: str, parts: Iterable[str], more_style: str = "") -> str:
+    """Return a whole HTML file of these parts."""
+    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}{more_style}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
 
 

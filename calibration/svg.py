@@ -49,6 +49,14 @@ class Plot:
                 )
         self._names.append((name, colour))
 
+    def dots(self, points: Points, name: str, colour: str) -> None:
+        """Draw small circles."""
+        self._parts += [
+            f'<circle cx="{self._px(x):.1f}" cy="{self._py(y):.1f}" r="2.5" fill="{colour}" fill-opacity="0.7"/>'
+            for x, y in points
+        ]
+        self._names.append((name, colour))
+
     def limits(self, x: float, y: float, low: float, high: float, colour: str) -> None:
         """Draw a point with its confidence limits."""
         at = f"{self._px(x):.1f}"

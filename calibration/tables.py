@@ -13,6 +13,20 @@ from rich.table import Table
 from calibration.camera import CameraReport
 from calibration.evaluation import ModelReport, PlaceErrors, SetReport
 from calibration.evaluation_html import judges, shown
+from calibration.msa import Study
+from calibration.msa_html import (
+    CRITERION_HEAD,
+    DECISION_HEAD,
+    DISTANCE_HEAD,
+    REPETITION_HEAD,
+    SPREAD_HEAD,
+    criterion_row,
+    decision_row,
+    distance_rows,
+    repetition_rows,
+    spread_rows,
+    wrong_parts,
+)
 from calibration.teach import Taught
 from calibration.thresholds import Calibration
 from station.records import Evaluation
@@ -96,6 +110,28 @@ def print_camera(report: CameraReport) -> None:
         if not one.is_good:
             out.print(f"{one.what}: {one.to_do}", markup=False)
     out.print("Good." if report.is_good else "Not good enough: no camera.yaml was written.", style="bold")
+
+
+def print_study(study: Study) -> None:
+    """Print a measurement system analysis; plots are in the HTML file."""
+    out = _console()
+    out.print(
+        f"{study.good_parts} good and {study.bad_parts} bad parts, {len(study.set_ups)} set-ups, {study.recaptures}"
+        f" recaptures, recipe {study.facts.recipe}",
+        markup=False,
+    )
+    if study.facts.is_simulated:
+        out.print("SIMULATED: no model judged this.", style="reverse")
+    _print(out, [*CRITERION_HEAD], [criterion_row(one) for one in study.criteria])
+    _print(out, ["set-up", *DECISION_HEAD], [decision_row(one) for one in study.decisions])
+    _print(out, ["pairs", *REPETITION_HEAD], repetition_rows(study))
+    if study.gauge is not None:
+        _print(out, ["log odds", *SPREAD_HEAD], spread_rows(study.gauge))
+        _print(out, ["parts", *DISTANCE_HEAD], distance_rows(study.distances))
+    for text in wrong_parts(study.readings):
+        out.print(f"wrong: {text}", markup=False)
+    for text in study.too_small:
+        out.print(f"not proven: {text}", markup=False)
 
 
 def print_taught(found: Taught) -> None:

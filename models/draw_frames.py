@@ -98,11 +98,16 @@ def answer_of(scene: render.Scene, severity: float, product: Product = PINS_27) 
 
 
 def draw_frame(
-    rng: np.random.Generator, scene: render.Scene | None, pose: Pose, spread: float = 1.0, product: Product = PINS_27
+    rng: np.random.Generator,
+    scene: render.Scene | None,
+    pose: Pose,
+    spread: float = 1.0,
+    product: Product = PINS_27,
+    lamp: dict[str, npt.NDArray[np.float64]] | None = None,
 ) -> Grey:
-    """Return a frame of the part, or of the empty bench. `spread` 0: nominal lamp and camera."""
+    """Return a frame of the part, or of the empty bench. `spread` 0: nominal lamp and camera; `lamp`: this one."""
     frame = _bench(rng, spread)
-    light = {key: value.astype(np.float32) for key, value in render.draw_light(rng, 1, spread).items()}
+    light = {key: value.astype(np.float32) for key, value in (lamp or render.draw_light(rng, 1, spread)).items()}
     if scene is not None:
         _draw_part(frame, _with_features(scene, product), pose, light, product)
     blur = 0.5 + spread * rng.uniform(0.0, 0.8)

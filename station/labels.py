@@ -1,9 +1,9 @@
 """A labelled set: a folder of pictures with labels.csv, the known answers. Used by demo, evaluate and calibrate.
 
 Columns: `image` (path relative to the folder), `evaluation`, and optional `part_id`, `region_id` (empty: the whole
-image), `pin_count`, `defect_mode`, `defect_position` (several with `;`) and `population` (drawn, edited or real). One
-row per image, or one per image and region. Out: `Label`s in the order of the file, or ConfigurationError with every
-problem at once.
+image), `pin_count`, `defect_mode`, `defect_position` (several with `;`), `population` (drawn, edited or real), and for
+`msa` `station`, `set_up` and `recapture`. One row per image, or one per image and region. Out: `Label`s in the order of
+the file, or ConfigurationError with every problem at once.
 """
 
 import csv
@@ -16,7 +16,8 @@ from station.records import Evaluation, Record, RegionReport
 
 FILE_NAME = "labels.csv"
 REQUIRED = ("image", "evaluation")
-OPTIONAL = ("part_id", "region_id", "pin_count", "defect_mode", "defect_position", "population")
+STUDY = ("station", "set_up", "recapture")
+OPTIONAL = ("part_id", "region_id", "pin_count", "defect_mode", "defect_position", "population", *STUDY)
 POPULATIONS = ("drawn", "edited", "real")
 
 
@@ -35,6 +36,12 @@ class Label(Record):
     """Pin ids."""
     population: str | None = None
     """One of POPULATIONS; None: not said."""
+    station: str | None = None
+    """Whose camera took it."""
+    set_up: str | None = None
+    """Lamp, fixture, day: what stayed as it was between recaptures."""
+    recapture: str | None = None
+    """Which taking of the part in its set-up."""
 
 
 def read_labels(folder: Path) -> tuple[Label, ...]:
@@ -122,6 +129,7 @@ def _label(row: Mapping[str, str | None]) -> Label:
         defect_modes=_several(row.get("defect_mode")),
         defect_positions=_several(row.get("defect_position")),
         population=row.get("population") or None,
+        **{name: row.get(name) or None for name in STUDY},
     )
 
 

@@ -1,4 +1,4 @@
-"""Verbs that measure and teach: bench, teach, evaluate, calibrate, challenge, model."""
+"""Verbs that measure and teach: bench, teach, evaluate, msa, calibrate, challenge, model."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -134,6 +134,32 @@ def evaluate(
     else:
         print_evaluation(report)
     typer.echo(f"Plots and the worst pictures: {out / 'evaluation.html'}", err=True)
+
+
+@app.command(epilog="Example: station msa STUDY --out msa")
+def msa(
+    folder: Annotated[Path, typer.Argument(metavar="STUDY", help="A labelled set with part_id, set_up, recapture.")],
+    config: Config = CONFIG,
+    as_json: AsJson = False,
+    out: Annotated[Path, typer.Option(help="Where msa.html, msa.json and the verdicts go.")] = Path("msa"),
+) -> None:
+    """Analyse the station as a measurement system.
+
+    Attribute agreement and gauge R&R by the AIAG's manual. Exit code 1 if a figure is not acceptable.
+    """
+    from calibration.run_study import run_study
+    from calibration.tables import print_study
+    from station.json_text import as_text
+
+    quiet()
+    study = run_study(settings_of(config), folder, out)
+    if as_json:
+        typer.echo(as_text(study))
+    else:
+        print_study(study)
+    typer.echo(f"The page to print: {out / 'msa.html'}", err=True)
+    if not study.is_acceptable:
+        raise typer.Exit(FAILED)
 
 
 @calibrate.command(epilog="Example: station calibrate thresholds SET --max-escape 0.01 --confidence 0.95")

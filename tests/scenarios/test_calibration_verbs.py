@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.pictures import draw_part, encoded
 from tests.running_station import station, write_config
 
@@ -65,3 +67,45 @@ def test_a_board_is_drawn_and_what_is_no_good_calibration_of_the_camera_is_not_w
     assert abs(json.loads(ended.stdout)["px_per_mm"] - 10) < 0.02
     assert "px per mm" in station(scale).stdout
     assert station(["calibrate", "board"]).returncode == 2
+
+
+def write_study(folder: Path) -> Path:
+    """Write a good and a bad part, each taken twice with two lamps."""
+    folder.mkdir()
+    rows = ["image,evaluation,part_id,set_up,recapture"]
+    for part, missing in (("P1", ()), ("P2", ("A1",))):
+        for lamp in (1, 2):
+            for again in (1, 2):
+                name = f"{part}-{lamp}-{again}.png"
+                picture = draw_part(missing=missing, gain=1 - 0.1 * lamp, noise=2, seed=len(rows))
+                (folder / name).write_bytes(encoded(picture, ".png"))
+                rows.append(f"{name},{'NOT_OK' if missing else 'OK'},{part},lamp {lamp},{again}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.mark.slow
+def test_msa_writes_one_page_and_fails_a_station_that_finds_nothing(tmp_path: Path) -> None:
+    config, study, out = write_config(tmp_path), write_study(tmp_path / "study"), tmp_path / "out"
+    ended = station(["msa", study, "--config", config, "--out", out])
+    assert ended.returncode == 1, ended.stderr
+    assert "SIMULATED" in ended.stdout
+    assert "wrong: P2, bad: lamp 1: OK OK; lamp 2: OK OK" in ended.stdout
+    assert "not proven: 2 parts; 50 are usual" in ended.stdout
+    found = json.loads((out / "msa.json").read_text())
+    assert [(one["kind"], one["differing"]["of"]) for one in found["repetitions"]] == [
+        ("same picture", 2), ("re-presented", 4), ("other set-up", 8),
+    ]  # fmt: skip
+    assert {one["figure"]: one["grade"] for one in found["criteria"]}["miss rate"] == "not acceptable"
+    assert "https:" not in (out / "msa.html").read_text()
+    assert len((out / "verdicts.jsonl").read_text().splitlines()) == 10
+
+
+def test_msa_takes_no_copy_for_a_recapture(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study")
+    (study / "P1-1-2.png").write_bytes((study / "P1-1-1.png").read_bytes())
+    (study / "labels.csv").write_text((study / "labels.csv").read_text().replace("OK,P2,lamp 2,2", "OK,P2,,2"))
+    ended = station(["msa", study, "--config", write_config(tmp_path)])
+    assert ended.returncode == 2
+    assert "P1-1-2.png is a copy of P1-1-1.png" in ended.stderr
+    assert "P2-2-2.png: set_up: nothing given" in ended.stderr
