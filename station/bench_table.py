@@ -15,6 +15,8 @@ def bars(bench: Bench) -> list[tuple[str, str, float]]:
             if side is not None:
                 part = side.parts[-1]
                 found.append((f"{row.release}: {name}, whole answer", kind, part.full_ms))
+                if part.expected_ms is not None:
+                    found.append((f"{row.release}: {name}, as expected", kind, part.expected_ms))
                 found.append((f"{row.release}: {name}, verdict only", kind, part.verdict_ms))
         if row.station is not None:
             last = row.station.parts[-1]
@@ -44,14 +46,22 @@ def show(bench: Bench) -> None:
         if row.station is not None:
             out.print(_table(bench, row, row.station, row.stock))
             out.print(_rest(row))
-    measured = [row for row in bench.rows if row.station is not None]
-    if len(bench.rows) > 1 and measured:
-        best = min(measured, key=_full_ms)
-        out.print(f"\nFastest: {best.release}, {_full_ms(best):.0f} ms a part.")
+    if len(bench.rows) > 1:
+        out.print("\n" + "\n".join(fastest(bench)))
 
 
-def _full_ms(row: Row) -> float:
-    return row.station.parts[-1].full_ms if row.station else float("inf")
+def fastest(bench: Bench) -> list[str]:
+    """Return for each side which release answers whole parts of the most regions fastest, and how they compare."""
+    ours = [(row.station.parts[-1].full_ms, row.release) for row in bench.rows if row.station]
+    theirs = [(row.stock.parts[-1].full_ms, row.release) for row in bench.rows if row.stock]
+    lines = []
+    for side, found in (("station", ours), ("stock handler", theirs)):
+        if found:
+            ms, release = min(found)
+            lines.append(f"Fastest for the {side}: {release}, {ms:.0f} ms a part.")
+    if ours and theirs:
+        lines.append(f"Each side with its own: {min(theirs)[0] / min(ours)[0]:.1f} times faster.")
+    return lines
 
 
 def _table(bench: Bench, row: Row, ours: Measured, stock: Measured | None) -> Table:
