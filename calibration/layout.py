@@ -18,6 +18,8 @@ TILE = 1.7
 LEAST_TILE_PX = 16
 COMPARED = 0.6
 """Share of a tile by which pins of a list are compared."""
+MOST_PINS = 99
+"""In one region; a larger field becomes several."""
 TILED_MARGIN = 0.05
 """Share of the picture's sides that tiles leave out, so that a part that lies a little elsewhere is still in view."""
 OVERLAP = 0.25
@@ -25,6 +27,17 @@ OVERLAP = 0.25
 
 Image = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Field:
+    """Pins that are one region of the recipe."""
+
+    region_id: str
+    pins: tuple[int, ...]
+    """Their numbers in the layout."""
+    box: tuple[float, float, float, float] | None = None
+    """left, top, right, bottom, px, as it was drawn; None: what the pins need."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +54,10 @@ class Layout:
     """Of the weakest evidence: a grid's score (at most about 2), or the least likeness of a listed pin (at most 1)."""
     covers_everything: bool = False
     """Tiles: no place of the part is away from them."""
+    fields: tuple[Field, ...] = ()
+    """None: as few as the pins fit into."""
+    renamed: tuple[str, ...] = ()
+    """In words: labels that the recipe cannot have as names."""
 
     @property
     def pitch_px(self) -> float:

@@ -138,6 +138,8 @@ def print_taught(found: Taught) -> None:
     """Print what teaching came to."""
     out = _console()
     out.print(f"{found.layout}, score {found.score:.2f}; {found.fiducials} fiducials", markup=False)
+    for text in found.renamed:
+        out.print(text, markup=False)
     for key in found.kept:
         out.print(f"kept from your recipe.yaml: {key}", markup=False)
     for one in found.found:

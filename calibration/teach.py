@@ -1,22 +1,25 @@
 """`station teach IMAGE...`: from golden pictures to a recipe draft and an overlay to check by eye.
 
 In: one or more pictures of good parts, the first of which becomes the golden picture; how many pins, best with their
-grid, or a few of their places; or the side of tiles that cover everything. Out, in a folder: golden.png, recipe.yaml,
-overlay.png and taught.json (what was proposed). A second run proposes anew, but keeps whatever in recipe.yaml a person
-has changed since. The other pictures are found with the draft.
+grid, or a few of their places; or the side of tiles that cover everything; or a file of drawn regions. Out, in a
+folder: golden.png, recipe.yaml, overlay.png and taught.json (what was proposed). A second run proposes anew, but keeps
+whatever in recipe.yaml a person has changed since. The other pictures are found with the draft.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from calibration import fiducials
-from calibration.layout import Known, Layout, find_layout, tiled
-from calibration.teach_camera import calibration_of
+from calibration.layout import MOST_PINS, Field, Known, Layout, find_layout, tiled
+from calibration.shapes import checked
+from calibration.shapes_file import read_shapes
+from calibration.shapes_layout import layout_of
+from calibration.teach_camera import Calibration, calibration_of
 from station import report
 from station.capture.registration import PartFinder
 from station.errors import CaptureError, ConfigurationError
@@ -39,8 +42,6 @@ LEAST_RESIDUAL_PX, RESIDUAL = 1.0, 0.04
 """Largest residual that is allowed: a share of a pin's tile, as a real part is never quite rigid."""
 DARK = 128.0
 """Level of the brightest pixels, with room above them, below which a picture is shown brighter."""
-MOST_PINS = 99
-"""In one region; a larger field becomes several."""
 _ID_KEYS = ("region_id", "pin_id")
 _HASHES = ("golden_sha256", "camera_sha256")
 
@@ -65,6 +66,8 @@ class Taught(Record):
     score: float
     """Of the layout, see layout.py."""
     fiducials: int
+    renamed: tuple[str, ...]
+    """Labels of what was drawn that had to be changed, in words."""
     kept: tuple[str, ...]
     """Keys of recipe.yaml that a person had changed and that were kept."""
     found: tuple[Found, ...]
@@ -72,15 +75,24 @@ class Taught(Record):
     """What is wrong with the draft: to be mended in recipe.yaml."""
 
 
-def teach(images: Sequence[Path], wanted: Known | int, out: Path, camera: Path | None = None) -> Taught:
+class Drawn(Record):
+    """Regions and pins that a person drew on the first picture."""
+
+    file: Path
+    tile_px: int | None
+    """Side of a pin's tile; None: from the distances of the pins."""
+
+
+def teach(images: Sequence[Path], wanted: Known | Drawn | int, out: Path, camera: Path | None = None) -> Taught:
     """Write the draft into `out` and return what it came to. Raises ConfigurationError when there is no layout.
 
-    `wanted`: what is known of the pins; or the side of tiles (px) that cover the whole picture. `camera`: the camera's
-    calibration, which the recipe then names; None: that of the recipe already there, if it has one.
+    `wanted`: what is known of the pins; or what was drawn; or the side of tiles (px) that cover the whole picture.
+    `camera`: the camera's calibration, which the recipe then names; None: that of the recipe already there, if it has
+    one.
     """
     calibration = calibration_of(camera, out)
     pictures = [calibration.picture(image) for image in images]
-    layout = tiled(pictures[0], wanted) if isinstance(wanted, int) else find_layout(pictures[0], wanted)
+    layout = _layout(images[0].name, pictures[0], wanted, calibration)
     golden = fiducials.png(pictures[0])
     draft = _draft(layout, pictures, golden, out.resolve().name) | calibration.keys
     path = out / "recipe.yaml"
@@ -99,10 +111,23 @@ def teach(images: Sequence[Path], wanted: Known | int, out: Path, camera: Path |
         pins=len(layout.ids),
         score=layout.score,
         fiducials=len(recipe.registration.fiducials),
+        renamed=layout.renamed,
         kept=kept,
         found=tuple(_found(finder, image, picture) for image, picture in zip(images, pictures, strict=True)),
         problems=_problems(path),
     )
+
+
+def _layout(name: str, picture: fiducials.Image, wanted: Known | Drawn | int, calibration: Calibration) -> Layout:
+    match wanted:
+        case Drawn():
+            size_px, where = (picture.shape[1], picture.shape[0]), str(wanted.file)
+            shapes = [calibration.shape(one, where) for one in read_shapes(wanted.file, name, size_px)]
+            return layout_of(checked(shapes, size_px, where), wanted.tile_px, size_px, where)
+        case Known():
+            return find_layout(picture, wanted)
+        case _:
+            return tiled(picture, wanted)
 
 
 def _draft(layout: Layout, pictures: Sequence[fiducials.Image], golden: bytes, name: str) -> Data:
@@ -176,15 +201,26 @@ def _fit(layout: Layout, pictures: Sequence[fiducials.Image], part: Data, boxes:
 
 
 def _regions(layout: Layout, picture: fiducials.Image) -> list[Data]:
-    """Return the pins in as few regions as they fit into, each with room for its outer tiles."""
-    count = -(-len(layout.ids) // MOST_PINS)
+    """Return the regions, each with room for its outer tiles."""
     regions = []
-    for number, chosen in enumerate(np.array_split(np.arange(len(layout.ids)), count), 1):
-        places = layout.places[chosen].round(1)
-        pins = [{"pin_id": layout.ids[k], "x": x, "y": y} for k, (x, y) in zip(chosen, places.tolist(), strict=True)]
-        box = _box(places, layout.tile_px / 2 + 2, picture)
-        regions.append({"region_id": "field" if count == 1 else f"field-{number}", "box": box, "pins": pins})
+    for field in _fields(layout):
+        places = layout.places[list(field.pins)].round(1)
+        pins = [
+            {"pin_id": layout.ids[k], "x": x, "y": y} for k, (x, y) in zip(field.pins, places.tolist(), strict=True)
+        ]
+        reach = layout.tile_px / 2 + 2
+        corners = np.vstack([places - reach, places + reach, *([np.reshape(field.box, (2, 2))] if field.box else [])])
+        regions.append({"region_id": field.region_id, "box": _box(corners, 0, picture), "pins": pins})
     return regions
+
+
+def _fields(layout: Layout) -> Iterator[Field]:
+    """Yield the layout's fields; a field that is too large for one region becomes several."""
+    for field in layout.fields or (Field("field", tuple(range(len(layout.ids)))),):
+        count = -(-len(field.pins) // MOST_PINS)
+        for number, chosen in enumerate(np.array_split(field.pins, count), 1):
+            name = field.region_id if count == 1 else f"{field.region_id}-{number}"
+            yield Field(name, tuple(chosen.tolist()), field.box)
 
 
 def _part(layout: Layout, picture: fiducials.Image) -> Data:

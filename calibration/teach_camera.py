@@ -7,9 +7,12 @@ the file is copied beside recipe.yaml. Raises ConfigurationError for pictures of
 import hashlib
 from pathlib import Path
 
+import numpy as np
+
 from calibration import fiducials
+from calibration.shapes import Shape, around
 from station.camera_file import read_camera, size_problem
-from station.capture.lens import LensCorrection
+from station.capture.lens import LensCorrection, straight_points
 from station.errors import ConfigurationError
 from station.recipe import RecipeFile
 from station.settings_file import read_yaml
@@ -39,6 +42,15 @@ class Calibration:
         if text := size_problem(self._camera, (picture.shape[1], picture.shape[0]), "this picture"):
             raise ConfigurationError([f"{path}: {text}"])
         return self._lens.straight(picture)
+
+    def shape(self, shape: Shape, where: str) -> Shape:
+        """Return what was drawn on the picture as it came, on the corrected one. `where`: the file, for messages."""
+        if self._camera is None:
+            return shape
+        xs, ys = (shape.left, shape.right), (shape.top, shape.bottom)
+        corners = np.array([(x, y) for x in xs for y in ys]) - 0.5
+        straight = straight_points(self._camera, corners) + 0.5
+        return around(shape.label, [(float(x), float(y)) for x, y in straight], where)
 
     def write(self, folder: Path) -> None:
         """Put a copy beside recipe.yaml. Raises OSError."""

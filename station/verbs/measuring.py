@@ -83,6 +83,9 @@ def teach(
         int | None, typer.Option(metavar="PX", min=16, max=512, help="No pins: tiles of this side over everything.")
     ] = None,
     *,
+    regions: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Drawn regions and pins: COCO, labelme, CVAT or YOLO.")
+    ] = None,
     camera: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The camera's calibration, camera.yaml; pictures are corrected.")
     ] = None,
@@ -96,12 +99,14 @@ def teach(
     """
     from calibration.layout import Known, grid_of, places_of
     from calibration.tables import print_taught
+    from calibration.teach import Drawn
     from calibration.teach import teach as propose
     from station.json_text import as_text
 
-    if (pins == 0) == (tiles is None):
-        raise typer.BadParameter("give --pins, how many there are, or --tiles")
-    found = propose(images, tiles or Known(pins, grid_of(grid, pins), places_of(pin or []), tile), out, camera)
+    if [pins > 0, tiles is not None, regions is not None].count(True) != 1:
+        raise typer.BadParameter("give one of --pins, how many there are, --tiles and --regions")
+    known = Known(pins, grid_of(grid, pins), places_of(pin or []), tile)
+    found = propose(images, Drawn(regions, tile) if regions else tiles or known, out, camera)
     if as_json:
         typer.echo(as_text(found))
     else:

@@ -109,3 +109,20 @@ def test_msa_takes_no_copy_for_a_recapture(tmp_path: Path) -> None:
     assert ended.returncode == 2
     assert "P1-1-2.png is a copy of P1-1-1.png" in ended.stderr
     assert "P2-2-2.png: set_up: nothing given" in ended.stderr
+
+
+def test_teach_takes_drawn_regions_or_says_what_is_wrong_with_them(tmp_path: Path) -> None:
+    (tmp_path / "good.png").write_bytes(encoded(draw_part(), ".png"))
+    (tmp_path / "regions.txt").write_text("0 0.35 0.4366 0.03 0.04\n0 0.45 0.4366 0.03 0.04\n")
+    arguments: list[str | Path] = ["teach", tmp_path / "good.png", "--regions"]
+    arguments += [tmp_path / "regions.txt", "--out", tmp_path / "taught"]
+    ended = station(arguments)
+    assert ended.returncode == 2
+    assert "put classes.txt, a name a line" in ended.stderr
+    (tmp_path / "classes.txt").write_text("pin\n")
+    ended = station(arguments)
+    assert ended.returncode == 0, ended.stderr
+    assert "drawn by hand in 1 region," in ended.stdout
+    assert "'pin' is called pin1" in ended.stdout
+    assert 'pin_id: "pin2"' in (tmp_path / "taught/recipe.yaml").read_text()
+    assert station([*arguments, "--pins", "2"]).returncode == 2

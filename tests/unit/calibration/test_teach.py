@@ -11,13 +11,14 @@ import pytest
 
 from calibration.lattice import find_lattice, grids_of
 from calibration.layout import Known, find_layout, grid_of, places_of, tiled
-from calibration.teach import Data, merge, teach
+from calibration.shapes import around
+from calibration.teach import Data, Drawn, merge, teach
 from calibration.teach_camera import calibration_of
-from station.capture.lens import LensCorrection
+from station.capture.lens import LensCorrection, straight_points
 from station.errors import ConfigurationError
 from station.recipe_file import load_recipe
 from tests.camera_views import KnownCamera, true_calibration, write_calibration
-from tests.pictures import PINS, draw_part, encoded
+from tests.pictures import PINS, REGION, draw_part, encoded
 
 ROOT = Path(__file__).parents[3]
 CONNECTOR = Path(os.environ.get("REAL_PICTURES", ROOT.parent / "shared/data")) / "connector_pins_visionrd"
@@ -169,3 +170,38 @@ def test_a_picture_of_another_size_than_the_calibration_is_refused(golden: Path,
     calibration = write_calibration(tmp_path / "lens.yaml", true_calibration(KnownCamera(size=(640, 480))))
     with pytest.raises(ConfigurationError, match=r"good.png: the calibration is for pictures of 640 x 480 px"):
         teach([golden], EIGHT, tmp_path / "taught", calibration)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(90)
+def test_drawn_regions_become_a_recipe_and_hand_edits_are_kept(golden: Path, tmp_path: Path) -> None:
+    boxes = [(pin, x + 0.5 - 12, y + 0.5 - 12, x + 0.5 + 12, y + 0.5 + 12) for pin, (x, y) in PINS.items()]
+    x, y, width, height = REGION
+    drawn = [("my pins", x, y, x + width, y + height), *reversed(boxes)]
+    shapes = [{"label": label, "shape_type": "rectangle", "points": [at[:2], at[2:]]} for label, *at in drawn]
+    (tmp_path / "regions.json").write_text(json.dumps({"shapes": shapes, "imageWidth": 800, "imageHeight": 600}))
+    wanted, out = Drawn(tmp_path / "regions.json", None), tmp_path / "taught"
+    taught = teach([golden], wanted, out)
+    assert taught.problems == ()
+    assert taught.renamed == ("'my pins' is called my-pins",)
+    (region,) = load_recipe(out / "recipe.yaml").file.regions
+    assert region.region_id == "my-pins"
+    assert [(pin.pin_id, (pin.x, pin.y)) for pin in region.pins] == list(PINS.items())
+    assert (region.box.x, region.box.y) <= REGION[:2]
+    assert (region.box.x + region.box.width, region.box.y + region.box.height) >= (x + width, y + height)
+    path = out / "recipe.yaml"
+    path.write_text(path.read_text().replace("x: 360.0, y: 262.0", "x: 361.5, y: 262.0"))
+    again = teach([golden], wanted, out)
+    assert again.kept == ("regions.my-pins.pins.A2.x",)
+    assert taught_pins(out) == PINS | {"A2": (361.5, 262.0)}
+
+
+def test_what_was_drawn_on_a_picture_of_a_bent_lens_is_corrected_with_it(tmp_path: Path) -> None:
+    camera = true_calibration(KnownCamera())
+    calibration = calibration_of(write_calibration(tmp_path / "lens.yaml", camera), tmp_path)
+    drawn = around("A1", [(20, 30), (40, 50)], "regions.json")
+    corners = straight_points(camera, np.array([[19.5, 29.5], [39.5, 29.5], [19.5, 49.5], [39.5, 49.5]])) + 0.5
+    found = calibration.shape(drawn, "regions.json")
+    assert (found.left, found.top) == pytest.approx(corners.min(axis=0))
+    assert (found.right, found.bottom) == pytest.approx(corners.max(axis=0))
+    assert found.left != pytest.approx(drawn.left, abs=0.5)
