@@ -11,7 +11,7 @@ from station.challenge import ChallengeRun
 from station.envelope import Envelope
 from station.records import IN_QUARANTINE, Failure, Job, Reason, Record
 
-VERSION = 6
+VERSION = 7
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 
@@ -34,6 +34,8 @@ class Hello(Record, tag="hello"):
     identity: Identity
     recipe: str
     recipe_sha256: str
+    hot_folder_problem: str = ""
+    """Why no picture would be seen now; empty: the folder is there."""
 
 
 class Refusal(Record, tag="refusal"):

@@ -15,6 +15,7 @@ from station.challenge import ChallengeRun
 from station.challenge_file import last_run, log_path
 from station.errors import JournalError, StationError
 from station.journal_reader import JournalReader
+from station.operator_offline import OperatorOffline, order_of
 from station.overrides import overrides
 from station.plc_client import PlcClient
 from station.records import Evaluation, Record, Verdict
@@ -44,6 +45,8 @@ class Status(Record):
     online: bool | None
     """As the PLC sees it; None: not asked, the worker or its PLC port does not run."""
     fault_code: int | None
+    offline_by_operator: OperatorOffline | None
+    """None: no operator has taken it off the line."""
     waiting: Waiting
     counts: dict[Evaluation, int]
     """All verdicts in the journal."""
@@ -70,6 +73,7 @@ def status(settings: Settings) -> Status:
         worker_pid=worker_pid,
         online=online,
         fault_code=fault_code,
+        offline_by_operator=order_of(journal),
         waiting=_waiting(settings),
         counts=reader.counts() if reader else dict.fromkeys(Evaluation, 0),
         last=tuple(reader.last(LAST_VERDICTS)) if reader else (),

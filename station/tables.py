@@ -201,6 +201,7 @@ def _status_rows(status: Status) -> list[tuple[str, str]]:
         ("capture", _runs(status.capture_pid)),
         ("worker", _runs(status.worker_pid)),
         ("PLC sees", {None: "nothing", True: "online", False: "offline"}[status.online] + _fault(status.fault_code)),
+        ("operator", f"offline {order.text}" if (order := status.offline_by_operator) else "-"),
         ("hot folder", _count(waiting.hot_folder, "waiting")),
         ("spool", _count(waiting.spool, "waiting for a verdict")),
         ("quarantine", _count(waiting.quarantine, "unreadable")),

@@ -81,8 +81,10 @@ class TriggeredStation:
         self._stop = threading.Event()
 
     @contextmanager
-    def running(self, may_be_ready: Callable[[], bool] = lambda: True) -> Iterator[None]:
-        """Run the worker, until the engine is ready and to the end of the block."""
+    def running(
+        self, may_be_ready: Callable[[], bool] = lambda: True, until: Callable[[WorkerService], bool] | None = None
+    ) -> Iterator[None]:
+        """Run the worker to the end of the block, which begins when the engine is ready, or `until` holds."""
         endpoint = f"ipc://{self._folder}/jobs.ipc"
         recipe = make_recipe(self._deadline_ms)
         probes = [make_probe(recipe, wanted=self._probe)] if self._probe else []
@@ -115,12 +117,16 @@ class TriggeredStation:
         self._dealer.linger = 0
         self._dealer.connect(endpoint)
         try:
-            wait_until(lambda: self.shown.ready or (service._engine.is_ready and (self._probe or not may_be_ready())))
+            is_up = until or (lambda worker: bool(self._is_up(worker, may_be_ready)))
+            wait_until(lambda: is_up(service))
             yield
         finally:
             self._stop.set()
             thread.join()
             self._context.destroy(linger=0)
+
+    def _is_up(self, worker: WorkerService, may_be_ready: Callable[[], bool]) -> object:
+        return self.shown.ready or (worker._engine.is_ready and (self._probe or not may_be_ready()))
 
     def picture(self, name: str, captured_ns: int | None = None, *, sha256: str | None = None) -> None:
         """Send a picture as capture does: told of at once, then its job. The name says what the engine answers."""

@@ -72,6 +72,8 @@ class HotFolder:
         self._complaints = Complaints(_log)
         self._observer: _Observer | None = None
         self._inode = 0
+        self.problem = ""
+        """Why the last scan could not look; empty: it could."""
         self._has_hint = True
         self._next_scan_s = 0.0
         self._next_hinted_scan_s = 0.0
@@ -128,12 +130,10 @@ class HotFolder:
                 last = max(found)
                 found = [entry for entry in self._entries() if entry <= last]
         except OSError as error:
-            self._complaints.say(
-                "hot folder away",
-                f"The hot folder {self._folder} cannot be read: {error.strerror or error}."
-                " Bring it back: the station waits for it.",
-            )
+            self.problem = f"The hot folder {self._folder} cannot be read: {error.strerror or error}."
+            self._complaints.say("hot folder away", f"{self.problem} Bring it back: the station waits for it.")
             return []
+        self.problem = ""
         return [name for _, name in sorted(found)]
 
     def _entries(self) -> list[tuple[int, str]]:

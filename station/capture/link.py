@@ -109,7 +109,7 @@ class WorkerLink:
         self._send_waiting()
 
     def follow(self, hello: Hello) -> None:
-        """Say at once that capture has another recipe."""
+        """Say at once that something is different now: the recipe, or whether there is a hot folder."""
         self._hello = encode(hello)
         self._next_hello_s = 0.0
 

@@ -135,7 +135,7 @@ class CaptureService:
         for sha256 in self._link.take_wanted():
             self._put_sample(sha256)
         if not self._found and self._hot.due_in_s() == 0:
-            self._found.extend(self._hot.scan())
+            self._found.extend(self._scanned())
         if self._found:
             self._claim(self._found.popleft())
         if self._waiting and self._has_room():
@@ -143,6 +143,13 @@ class CaptureService:
         self._release_all()
         self._notifier.alive()
         self._notifier.status(self._state())
+
+    def _scanned(self) -> list[str]:
+        """Look into the hot folder; tell the worker when it is away, or there again: the PLC sees it."""
+        before, names = self._hot.problem, self._hot.scan()
+        if self._hot.problem != before:
+            self._link.follow(self._hello())
+        return names
 
     def _follow(self, recipe_sha256: str) -> None:
         """Prepare with the recipe that is in force at the worker."""
@@ -161,7 +168,12 @@ class CaptureService:
 
     def _hello(self) -> Hello:
         recipe = self._preparer.recipe
-        return Hello(identity=self._identity, recipe=recipe.file.recipe, recipe_sha256=recipe.sha256)
+        return Hello(
+            identity=self._identity,
+            recipe=recipe.file.recipe,
+            recipe_sha256=recipe.sha256,
+            hot_folder_problem=self._hot.problem,
+        )
 
     def _rest_s(self) -> float:
         """Return how long the loop may wait."""

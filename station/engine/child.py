@@ -7,9 +7,11 @@ the process (exit code not 0) and the worker starts a fresh one. It ends when th
 
 import contextlib
 import ctypes
+import errno
 import logging
 import math
 import os
+import re
 import signal
 import socket
 import sys
@@ -25,6 +27,12 @@ from station.errors import EngineError, StationError
 
 NICE = 5
 """Priority of a model's computing: below capture and worker, whose few milliseconds the PLC waits for."""
+LOST = re.compile(
+    r"\b(CUDA|ROCm|HIP|SYCL|Vulkan)\b.*\berror\b|device ?lost|out of (device )?memory|bad_alloc"
+    r"|(failed to|cannot|unable to) allocate",
+    re.IGNORECASE,
+)
+"""What llama.cpp's log says when a GPU or the memory fails it. Often it aborts then: there is no other word of it."""
 _RECEIVE_BYTES = 1 << 20
 _PR_SET_PDEATHSIG = 1
 
@@ -36,6 +44,7 @@ def main(socket_fd: int, parent_pid: int) -> int:
     # Ctrl-C in a terminal reaches the whole process group; the worker decides when its engine ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with socket.socket(fileno=socket_fd) as link:
+        logging.getLogger().addHandler(_TellGpuLost(link))
         asks = _frames_of(link)
         load = next(asks, None)
         if not isinstance(load, frames.Load):
@@ -54,8 +63,26 @@ def main(socket_fd: int, parent_pid: int) -> int:
         except StationError as error:
             link.sendall(frames.encode(frames.Refused(job_id=None, detail=str(error))))
             return 1
+        except (MemoryError, OSError) as error:
+            if isinstance(error, MemoryError) or error.errno == errno.ENOMEM:
+                link.sendall(frames.encode(frames.GpuLost(detail=f"No memory: {error}")))
+            raise
         engine.close()
     return 0
+
+
+class _TellGpuLost(logging.Handler):
+    """Tells the worker at once, once: the line may be the last thing before llama.cpp ends the process."""
+
+    def __init__(self, link: socket.socket) -> None:
+        super().__init__(logging.WARNING)
+        self._link = link
+        self._has_told = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self._has_told and LOST.search(text := record.getMessage()):
+            self._has_told = True
+            self._link.sendall(frames.encode(frames.GpuLost(detail=text)))
 
 
 def _prepare(link: socket.socket, engine: Engine, question: Question) -> None:

@@ -1,8 +1,8 @@
 """Every message between the worker and its engine child, and how they are cut out of a byte stream. Pure.
 
 The worker says `Load` once, then one `Ask` or `Prepare` at a time. The child answers `Loaded` or `Refused` to `Load`
-and `Prepare`, `Answered` or `Refused` to each ask. A frame is four bytes of length (big-endian) and a msgpack message.
-Both ends are of one release and start together, so there is no version.
+and `Prepare`, `Answered` or `Refused` to each ask; `GpuLost` may come before any of them. A frame is four bytes of
+length (big-endian) and a msgpack message. Both ends are of one release and start together, so there is no version.
 """
 
 import msgspec
@@ -73,7 +73,13 @@ class Refused(Record, tag="refused"):
     detail: str
 
 
-Frame = Load | Prepare | Loaded | Ask | Answered | Refused
+class GpuLost(Record, tag="gpu-lost"):
+    """Child -> worker, at any time: llama.cpp reports a lost GPU or no memory, and may end the process right after."""
+
+    detail: str
+
+
+Frame = Load | Prepare | Loaded | Ask | Answered | Refused | GpuLost
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Frame)

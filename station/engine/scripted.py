@@ -6,6 +6,7 @@ child, so a script that crashes the engine can be taken away while the station r
 """
 
 import hashlib
+import logging
 import os
 import time
 from pathlib import Path
@@ -34,6 +35,8 @@ class Script(Record):
     """The n-th asks since the start of the child (1, 2...) that fail with EngineError."""
     crash_on_ask: tuple[int, ...] = ()
     """The n-th asks that abort the process, as a failed assert in llama.cpp does."""
+    lose_gpu_on_ask: tuple[int, ...] = ()
+    """The n-th asks at which it does what llama.cpp does when a GPU fails: a line in the log, then an abort."""
     hang_on_ask: tuple[int, ...] = ()
     """The n-th asks that never come back."""
 
@@ -78,6 +81,9 @@ class ScriptedEngine:
         self._asks += 1
         time.sleep(self._script.delay_ms / 1000)
         if self._asks in self._script.crash_on_ask:
+            os.abort()
+        if self._asks in self._script.lose_gpu_on_ask:
+            logging.getLogger(__name__).error("llama.cpp: CUDA error: an illegal memory access was encountered")
             os.abort()
         while self._asks in self._script.hang_on_ask:
             time.sleep(1)

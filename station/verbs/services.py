@@ -1,4 +1,4 @@
-"""Verbs that run the station: run, capture, worker, opcua, demo."""
+"""Verbs that run the station: run, capture, worker, opcua, demo; and that take it off the line: offline, online."""
 
 import signal
 from pathlib import Path
@@ -80,3 +80,27 @@ def demo(
     quiet()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # its services must not outlive it
     raise typer.Exit(show(settings_of(config), pictures, out, console()))
+
+
+@app.command(epilog="Example: station offline --because 'the lens is cleaned'")
+def offline(
+    config: Config = CONFIG,
+    because: Annotated[str, typer.Option(metavar="TEXT", help="Why, for whoever looks at station status.")] = "",
+) -> None:
+    """Take the station off the line until `station online`; over restarts too.
+
+    The PLC sees offline (OfflineReason 4) and gets no OK. Pictures that come are judged and kept all the same.
+    """
+    from station.operator_offline import go_offline
+
+    order = go_offline(settings_of(config).journal.path, because)
+    typer.echo(f"Offline {order.text}. The worker, if it runs, shows it to the PLC at once.")
+
+
+@app.command(epilog="Example: station online")
+def online(config: Config = CONFIG) -> None:
+    """Give the station back to the line, after `station offline`."""
+    from station.operator_offline import go_online
+
+    was_off = go_online(settings_of(config).journal.path)
+    typer.echo("Given back to the line." if was_off else "No operator had taken it off the line.")

@@ -72,6 +72,8 @@ class EngineHost:
         """Why the engine is DEAD, for the operator; empty when it is not."""
         self.last_failure = ""
         """Why it was DEAD last, also while it is loaded again; empty once it has answered."""
+        self.is_gpu_lost = False
+        """A child has reported a lost GPU or no memory, and none has answered since."""
         self.model = NO_MODEL
         """The release that is loaded, or was last."""
         self.is_simulated = spec.kind == "scripted"
@@ -184,7 +186,11 @@ class EngineHost:
                 self.reason = frame.detail
             case frames.Answered(job_id=self._job_id) if self.state is EngineState.BUSY:
                 self.state, self._failures, self.last_failure = EngineState.READY, 0, ""
+                self.is_gpu_lost = False
                 self._finish(frame.answers, "", died=False, now_ns=now_ns)
+            case frames.GpuLost():
+                self.is_gpu_lost = True
+                logger.error("The engine lost its GPU, or memory is short: %s", frame.detail)
             case frames.Refused(job_id=self._job_id) if self.state is EngineState.BUSY:
                 self.state = EngineState.READY
                 self._finish(None, frame.detail, died=False, now_ns=now_ns)

@@ -68,6 +68,8 @@ class JobQueue:
         self._strangers: set[bytes] = set()
         self._credit = messages.Credit(session=uuid.uuid4().hex, jobs=credit)
         self._capture: bytes | None = None
+        self.hot_folder_problem = ""
+        """Why capture cannot see pictures, as it said last."""
         self.capture_sha256 = ""
         """The recipe that capture has, as its last Hello said."""
         self._socket: zmq.Socket[bytes] | None = None
@@ -198,6 +200,7 @@ class JobQueue:
             return
         self._strangers.discard(peer)
         self._capture, self.capture_sha256 = peer, hello.recipe_sha256
+        self.hot_folder_problem = hello.hot_folder_problem
         self._send(peer, self._credit)
         for ack in list(self._undelivered.values()):
             if not self._send(peer, ack):

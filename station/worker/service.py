@@ -15,8 +15,9 @@ from collections.abc import Callable, Sequence
 from station.complaints import Complaints
 from station.curve import Door
 from station.disk import DiskRoom
+from station.operator_offline import OperatorOffline, order_of
 from station.outputs.base import Output
-from station.outputs.plc_state import Condition
+from station.outputs.plc_state import Condition, FaultCode
 from station.recipe import Recipe
 from station.supervisor_notify import ServiceNotifier
 from station.worker.challenge_steps import ChallengeSteps
@@ -82,6 +83,7 @@ class WorkerService:
         self._door = door
         self._may_be_ready = may_be_ready
         self._heartbeat_ns = 0
+        self._offline_order: OperatorOffline | None = None
         self.complaints = Complaints(logger)
         self._conclusion = Conclusion(
             station=station,
@@ -218,11 +220,22 @@ class WorkerService:
         due_ns = min(due_ns for due_ns in dues_ns if due_ns is not None)
         return max(0, -((time.monotonic_ns() - due_ns) // 1_000_000))
 
-    def _condition(self, *, is_disk_full: bool) -> Condition:
+    def _is_set_offline(self) -> bool:
+        """Return whether an operator wants the station off the line, and say when that changes."""
+        order = order_of(self._journal.path)
+        if order != self._offline_order:
+            logger.warning("Off the line: %s.", order.text if order else "no longer, an operator gave it back")
+            self._offline_order = order
+        return order is not None
+
+    def _condition(self, *, is_disk_full: bool, is_set_offline: bool) -> Condition:
         return Condition(
             waiting_jobs=self._jobs.waiting + self._conclusion.waiting,
             is_storage_low=self._room.is_low,
             is_disk_full=is_disk_full,
+            is_folder_unreachable=bool(self._queue.hot_folder_problem),
+            is_set_offline=is_set_offline,
+            engine_fault=_engine_fault(self._engine),
         )
 
     def _beat(self) -> None:
@@ -234,12 +247,23 @@ class WorkerService:
         if problem := self._room.problem:
             self.complaints.say("disk", problem)
         passed = self._challenger is None or self._challenger.bar is None
-        ready = self._engine.is_ready and self._may_be_ready() and not problem and passed
+        condition = self._condition(is_disk_full=bool(problem), is_set_offline=self._is_set_offline())
+        is_kept_off = condition.is_disk_full or condition.is_folder_unreachable or condition.is_set_offline
+        ready = self._engine.is_ready and self._may_be_ready() and passed and not is_kept_off
         if self._triggers:
-            self._triggers.condition_is(self._condition(is_disk_full=bool(problem)))
+            self._triggers.condition_is(condition)
         self._outputs.heartbeat(ready=ready, last_seq=self._journal.last_seq)
         self._notifier.alive()
         self._notifier.status(
             f"engine {self._engine.state}, {self._journal.last_seq} verdicts, {self._jobs.waiting} waiting."
-            f" {problem or self._engine.reason}"
+            f" {problem or self._queue.hot_folder_problem or self._engine.reason}"
         )
+
+
+def _engine_fault(engine: EngineHost) -> FaultCode:
+    """Return what the PLC is told of an engine that failed, until it has answered again."""
+    if engine.is_gpu_lost:
+        return FaultCode.GPU_LOST_OR_NO_MEMORY
+    if not engine.last_failure:
+        return FaultCode.NONE
+    return FaultCode.ENGINE_FAILED if engine.was_ready else FaultCode.NO_MODEL

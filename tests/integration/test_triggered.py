@@ -139,6 +139,36 @@ def test_a_plc_that_misbehaves_gets_every_part_decided_once(
     assert all(shown[act.trigger_id] is Evaluation.OK for act in plc.acts if act.accepted)
 
 
+@pytest.mark.parametrize(
+    ("script", "fault"),
+    [
+        (Script(lose_gpu_on_ask=(1,)), FaultCode.GPU_LOST_OR_NO_MEMORY),
+        (Script(crash_on_ask=(1,)), FaultCode.ENGINE_FAILED),
+    ],
+)
+def test_an_engine_that_is_lost_is_a_fault_until_one_has_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: Script, fault: FaultCode
+) -> None:
+    monkeypatch.setenv(SCRIPT_VARIABLE, str(tmp_path / "script.json"))
+    (tmp_path / "script.json").write_bytes(msgspec.json.encode(script))
+    station = TriggeredStation(tmp_path)
+    with station.running(), station.plc() as plc:
+        assert not decide(plc).accepted
+        scan_until(plc, "FaultCode", fault)
+        (tmp_path / "script.json").write_bytes(msgspec.json.encode(Script()))
+        wait_until(lambda: decide(plc, Part(serial="next")).accepted, 20)
+        scan_until(plc, "FaultCode", FaultCode.NONE)
+
+
+def test_a_model_that_does_not_load_is_fault_31(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SCRIPT_VARIABLE, str(tmp_path / "script.json"))
+    (tmp_path / "script.json").write_bytes(msgspec.json.encode(Script(load_error="another hash")))
+    station = TriggeredStation(tmp_path)
+    with station.running(until=lambda worker: bool(worker._engine.last_failure)), station.plc() as plc:
+        scan_until(plc, "FaultCode", FaultCode.NO_MODEL)
+        assert plc.shown()["OfflineReason"] == OfflineReason.MODEL_LOADING
+
+
 def command_golden_check(plc: PlcSimulator, ends: str) -> None:
     order = Control(command_code=CommandCode.RUN_GOLDEN_CHECK, execute_command=True, plc_heartbeat=9)
     plc._client.write_registers(0, encode_control(order))

@@ -16,6 +16,8 @@ VERBS = [
     "capture",
     "worker",
     "demo",
+    "offline",
+    "online",
     "watch",
     "check",
     "inspect",

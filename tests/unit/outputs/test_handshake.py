@@ -6,9 +6,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from station.challenge import Standing
 from station.outputs import handshake
 from station.outputs.handshake import (
     beaten,
+    condition_is,
     judged,
     mismatched,
     picture_came,
@@ -31,7 +33,7 @@ from station.outputs.handshake_tables import (
 )
 from station.outputs.plc_control import Control
 from station.outputs.plc_orders import CommandCode, CommandGiven, Order, Refusal, TriggerTaken
-from station.outputs.plc_state import FaultCode, OfflineReason
+from station.outputs.plc_state import Condition, FaultCode, OfflineReason
 from station.outputs.plc_words import decode, encode
 from station.records import Evaluation, TriggerRef, Verdict
 from tests.verdicts import make_verdict
@@ -413,3 +415,51 @@ def test_set_offline_holds_while_it_is_set(plc: Plc) -> None:
     assert plc.bits("Online", "TriggerReady") == (0, 0)
     plc.write(set_offline=False)
     assert plc.bits("Online", "TriggerReady") == (1, 1)
+
+
+def test_an_operator_keeps_the_station_off_whatever_the_plc_says(plc: Plc) -> None:
+    plc.judge(plc.trigger(1))
+    plc.now = condition_is(plc.now, Condition(is_set_offline=True))
+    plc.beat(ready=False)
+    plc.write(set_offline=True)
+    shown = ("Online", "OfflineReason", "OK", "TriggerReady", "Fault")
+    assert plc.bits(*shown) == (0, OfflineReason.SET_OFFLINE_BY_OPERATOR, 0, 0, 0)
+    plc.write(set_offline=False, command_code=CommandCode.RESET, execute_command=True)
+    assert plc.bits(*shown) == (0, OfflineReason.SET_OFFLINE_BY_OPERATOR, 0, 0, 0)
+    plc.now = condition_is(plc.now, Condition())
+    plc.beat()
+    assert plc.bits("Online", "ResultsValid") == (1, 0)
+
+
+def test_without_the_hot_folder_the_station_is_offline_with_a_fault_of_its_own(plc: Plc) -> None:
+    plc.now = condition_is(plc.now, Condition(is_folder_unreachable=True))
+    plc.beat(ready=False)
+    shown = ("Online", "OfflineReason", "FaultCode", "TriggerReady")
+    assert plc.bits(*shown) == (0, OfflineReason.STOPPED_OR_FAULT, FaultCode.FOLDER_UNREACHABLE, 0)
+    plc.write(clear_fault=True)
+    assert plc.bits("FaultCode") == (FaultCode.FOLDER_UNREACHABLE,)
+    plc.now = condition_is(plc.now, Condition())
+    plc.beat()
+    assert plc.bits(*shown) == (1, 0, 0, 1)
+
+
+ENGINE = FaultCode.GPU_LOST_OR_NO_MEMORY
+
+
+@pytest.mark.parametrize(
+    ("condition", "is_mismatched", "standing", "fault"),
+    [
+        (Condition(engine_fault=ENGINE), False, Standing.PASSED, ENGINE),
+        (Condition(engine_fault=ENGINE), False, Standing.FAILED, FaultCode.CHALLENGE_FAILED),
+        (Condition(engine_fault=ENGINE), True, Standing.FAILED, FaultCode.IMAGE_TRIGGER_MISMATCH),
+        (Condition(is_folder_unreachable=True), True, Standing.FAILED, FaultCode.FOLDER_UNREACHABLE),
+        (Condition(is_folder_unreachable=True, is_disk_full=True), True, Standing.FAILED, FaultCode.DISK_FULL),
+    ],
+)
+def test_of_several_faults_the_worst_is_shown(
+    plc: Plc, condition: Condition, is_mismatched: bool, standing: Standing, fault: FaultCode
+) -> None:
+    plc.now = handshake.challenged(condition_is(plc.now, condition), standing)
+    if is_mismatched:
+        plc.now = mismatched(plc.now)
+    assert plc.bits("Fault", "FaultCode") == (1, fault)
