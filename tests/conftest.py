@@ -3,6 +3,7 @@
 import gc
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from multiprocessing import active_children, resource_tracker
 from pathlib import Path
 
@@ -44,7 +45,9 @@ def _held() -> set[str]:
 
 def _children() -> Iterator[str]:
     for listing in Path("/proc/self/task").glob("*/children"):
-        yield from (f"process {pid}" for pid in listing.read_text().split())
+        # join() returns a moment before the kernel has ended the thread: it may be gone between listing and reading.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            yield from (f"process {pid}" for pid in listing.read_text().split())
 
 
 def _descriptors() -> Iterator[str]:

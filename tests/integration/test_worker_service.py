@@ -231,7 +231,7 @@ def test_without_a_model_the_verdict_is_undefined_at_the_deadline(script: Script
         verdict = worker.verdict_of(make_job("a"))
     assert (verdict.evaluation, verdict.reason) == (Evaluation.UNDEFINED, Reason.NO_MODEL)
     assert verdict.model.name == "none"
-    assert 200 <= verdict.ms.queue < 1000
+    assert 200 <= verdict.ms.queue < 5000  # the model would have taken a minute; a busy machine may take some time
     assert script.load_error in verdict.detail
 
 
