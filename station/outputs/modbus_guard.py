@@ -22,6 +22,8 @@ from station.complaints import Complaints
 MAX_CONNECTIONS = 16
 MAX_WAITING_BYTES = 260
 """The longest Modbus TCP frame. A PLC that sends the next request before it has the answer is not served."""
+ARRIVE_S = 1.0
+"""How long the end waits for connections that are being taken, and for answers that are being made."""
 KEEPALIVE_S = 2
 """A peer that vanished without a word is noticed after about three times this."""
 
@@ -84,6 +86,18 @@ class GuardedServer(ModbusTcpServer):
         connection.is_refused = True
         self._complaints.say(kind, f"Modbus: {_address(connection)} {why}.")
         asyncio.get_running_loop().call_soon(connection.close)
+
+    async def end(self) -> None:
+        """Close the server and all its connections, also those that are just being taken.
+
+        asyncio takes a connection in a task; a server that is closed before that has run leaves it open. So it is closed
+        in a moment in which nothing else is under way.
+        """
+        end_s = time.monotonic() + ARRIVE_S
+        while (arriving := asyncio.all_tasks() - {asyncio.current_task()}) and time.monotonic() < end_s:
+            await asyncio.wait(arriving, timeout=ARRIVE_S)
+        await self.shutdown()  # type: ignore[no-untyped-call] # pymodbus left out the annotation
+        await asyncio.sleep(0)  # asyncio closes a socket one turn after its connection
 
     def _is_allowed(self, address: str) -> bool:
         try:

@@ -178,7 +178,7 @@ class ModbusServerOutput:
             return
         opened.set_result(None)
         await self._stop.wait()
-        await server.shutdown()  # type: ignore[no-untyped-call] # pymodbus left out the annotation
+        await server.end()
 
     def _check_address(self) -> None:
         """Bind once by hand: pymodbus keeps the reason of a failure to itself."""

@@ -1,5 +1,6 @@
 """What a network can do to the Modbus server: refused, logged now and then, and the heartbeat goes on."""
 
+import gc
 import socket
 import struct
 import threading
@@ -135,6 +136,18 @@ def test_a_flood_is_logged_at_a_limited_rate(server: Beating, caplog: pytest.Log
             one.sendall(HOSTILE["garbage"])
     wait_until(lambda: server.output.complaints.counts["no Modbus"] >= 20)
     assert len(caplog.records) <= 2
+
+
+def test_a_server_that_ends_in_a_flood_leaves_no_connection_open() -> None:
+    """What is left open shows as a warning when it is collected, and every warning is an error here."""
+    for _ in range(12):
+        server = Beating()
+        for _ in range(50):
+            with socket.create_connection(("127.0.0.1", server.port)) as one:
+                one.sendall(HOSTILE["garbage"])
+        wait_until(lambda: server.output.complaints.counts["no Modbus"] >= 1)  # noqa: B023
+        server.close()
+        gc.collect()
 
 
 def test_a_hundred_connections_leave_the_plc_connected_and_the_heartbeat_alone(
