@@ -90,8 +90,8 @@ class GuardedServer(ModbusTcpServer):
     async def end(self) -> None:
         """Close the server and all its connections, also those that are just being taken.
 
-        asyncio takes a connection in a task; a server that is closed before that has run leaves it open. So it is closed
-        in a moment in which nothing else is under way.
+        asyncio takes a connection in a task; a server that is closed before that has run leaves it open. So it is
+        closed in a moment in which nothing else is under way.
         """
         end_s = time.monotonic() + ARRIVE_S
         while (arriving := asyncio.all_tasks() - {asyncio.current_task()}) and time.monotonic() < end_s:
