@@ -33,6 +33,8 @@ class Step(Record):
     """What is not as it must be; empty: passed."""
     ms: float
     """The engine's time."""
+    found: str = ""
+    """What else it showed, in words: where the reason for a rejection lies."""
 
 
 class ChallengeRun(Record):

@@ -35,6 +35,7 @@ class Wanted(enum.StrEnum):
     OK = "OK"
     NOT_RELEASED = "not OK"
     FOUND = "not OK at the planted pin, OK at the others"
+    FOUNDED = "OK once the golden picture's pixels are where it differs most, not OK by these places alone"
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,10 @@ class Probe:
         if is_ok:
             return f"must not be OK and is: {self.catches}"
         return self._misplaced(regions or ()) if self.wanted is Wanted.FOUND else ""
+
+    def found(self, regions: Sequence[RegionReport]) -> str:  # noqa: ARG002 - most probes only pass or fail
+        """Return in words what else it showed; empty: nothing."""
+        return ""
 
     def _misplaced(self, regions: Sequence[RegionReport]) -> str:
         rejected = [pin for region in regions for pin in region.pins if pin.evaluation is not Evaluation.OK]
@@ -165,8 +170,8 @@ def _probe(
     test: Crops,
     pin_ids: tuple[str, ...] = (),
 ) -> Probe:
-    inspection = Inspection(recipe, {name: _crop(name, pixels) for name, pixels in golden.items()})
-    job = _job(recipe, name, test)
+    inspection = Inspection(recipe, {name: crop_of(name, pixels) for name, pixels in golden.items()})
+    job = job_of(recipe, name, test)
     return Probe(
         guard=guard, name=name, catches=catches, wanted=wanted, inspection=inspection, recipe=recipe, job=job,
         queries=inspection.queries(job), pin_ids=pin_ids,
@@ -196,13 +201,15 @@ def _each(crops: Crops, make: Callable[[Pixels], Pixels]) -> Crops:
     return {name: make(crop) for name, crop in crops.items()}
 
 
-def _crop(region_id: str, pixels: Pixels) -> RegionCrop:
+def crop_of(region_id: str, pixels: Pixels) -> RegionCrop:
+    """Return pixels (height, width, 3), RGB, as a region's crop."""
     height, width = pixels.shape[:2]
     data = np.ascontiguousarray(pixels).tobytes()
     return RegionCrop(region_id=region_id, width_px=width, height_px=height, pixels_rgb=data)
 
 
-def _job(recipe: Recipe, name: str, test: Crops) -> Job:
+def job_of(recipe: Recipe, name: str, test: Crops) -> Job:
+    """Return a job that asks about these crops, which are of no picture."""
     return Job(
         job_id=f"probe {name}",
         part_id=None,
@@ -210,7 +217,7 @@ def _job(recipe: Recipe, name: str, test: Crops) -> Job:
         recipe=recipe.file.recipe,
         recipe_sha256=recipe.sha256,
         registration=None,
-        crops=tuple(_crop(region_id, pixels) for region_id, pixels in test.items()),
+        crops=tuple(crop_of(region_id, pixels) for region_id, pixels in test.items()),
         failure=None,
         captured_utc="",
         capture_ms=0.0,

@@ -22,6 +22,7 @@ from station.challenge_file import log_path, read_samples
 from station.curve import ClientKeys, Door, client_keys
 from station.engine.frames import EngineSpec
 from station.errors import ConfigurationError
+from station.evidence import evidence_probes
 from station.guards import live_probes, start_probes
 from station.inspection import Inspection
 from station.journal_reader import JournalReader
@@ -319,6 +320,7 @@ def _material(recipe: Recipe, golden: dict[str, RegionCrop]) -> Material:
         start_probes(recipe, golden),
         tuple(read_samples(recipe).values()),
         lambda job, turn: live_probes(recipe, golden, job, turn),
+        lambda job, regions: evidence_probes(recipe, golden, job, regions),
     )
 
 

@@ -32,9 +32,14 @@ logger = logging.getLogger(__name__)
 LINE = "line"
 """Cause of the few probes now and then; they can fail the station, never bring it back."""
 LINE_EVERY_PARTS = 100
+EVIDENCE = "evidence"
+"""Cause of the look for the reason of a rejection; so many in a row without one fail the station."""
+MOST_UNFOUNDED = 3
 
 LiveProbes = Callable[[Job, int], Sequence[Probe]]
 """A part that was OK and how often before -> probes made of its frame."""
+EvidenceProbes = Callable[[Job, Sequence[RegionReport]], Sequence[Probe]]
+"""A part that was not OK and what was found -> probes of the reason."""
 
 
 class Material(NamedTuple):
@@ -43,6 +48,7 @@ class Material(NamedTuple):
     probes: Sequence[Probe]
     samples: Sequence[Sample]
     live: LiveProbes
+    evidence: EvidenceProbes = lambda _job, _regions: ()
 
 
 class _Said(NamedTuple):
@@ -75,6 +81,8 @@ class Challenger:
         self._parts = 0
         self._turns = 0
         self._frame: Job | None = None
+        self._rejected: tuple[Job, Sequence[RegionReport]] | None = None
+        self._unfounded = 0
         self.standing = Standing.NOT_ASKED
         self.last: ChallengeRun | None = None
         """The last run that counts: a whole one, or a failed one of the line."""
@@ -108,7 +116,8 @@ class Challenger:
 
     def use(self, recipe: Recipe, material: Material, now_ns: int) -> None:
         """Take in that another recipe is in force: it must pass before anything is OK."""
-        self._recipe, self._material, self._frame = recipe, material, None
+        self._recipe, self._material, self._frame, self._rejected = recipe, material, None, None
+        self._unfounded = 0
         if self.standing is not Standing.NOT_ASKED:
             self.standing = Standing.DUE
             self.begin("recipe", now_ns)
@@ -126,6 +135,10 @@ class Challenger:
         if self._parts >= LINE_EVERY_PARTS:
             self._parts, self._turns, self._frame = 0, self._turns + 1, job
 
+    def part_was_not_ok(self, job: Job, regions: Sequence[RegionReport]) -> None:
+        """Keep the newest part that was rejected, to look for the reason when there is time."""
+        self._rejected = job, regions
+
     def next_due_ns(self) -> int | None:
         """Return when `step` has something to do by itself."""
         return min((due for due in (self._next_ns, self._out_until_ns) if due is not None), default=None)
@@ -142,6 +155,9 @@ class Challenger:
         if self._frame and not self.is_running:
             frame, self._frame = self._frame, None
             self._start(LINE, self._material.live(frame, self._turns))
+        if self._rejected and not self.is_running:
+            rejected, self._rejected = self._rejected, None
+            self._start(EVIDENCE, self._material.evidence(*rejected))
         return self._todo[0] if self._todo and self._out is None else None
 
     def sent(self, now_ns: int) -> None:
@@ -156,7 +172,7 @@ class Challenger:
         if check is not self._out:
             return
         if isinstance(check, Probe):
-            self._end(check, check.problem(regions, trouble), ms)
+            self._end(check, check.problem(regions, trouble), ms, check.found(regions or ()))
             return
         judgement = judge(self._recipe, job, regions, trouble, None)
         said = _Said(judgement.evaluation, regions or ())
@@ -166,9 +182,9 @@ class Challenger:
         self._todo, self._out, self._out_until_ns, self._steps = deque(checks), None, None, []
         self._cause, self._began_utc = cause, _now()
 
-    def _end(self, check: Check, problem: str, ms: float) -> None:
+    def _end(self, check: Check, problem: str, ms: float, found: str = "") -> None:
         guard, wanted = (check.guard, check.wanted) if isinstance(check, Probe) else ("G16", wanted_of(check))
-        self._steps.append(Step(name=check.name, guard=guard, wanted=wanted, problem=problem, ms=ms))
+        self._steps.append(Step(name=check.name, guard=guard, wanted=wanted, problem=problem, ms=ms, found=found))
         self._out, self._out_until_ns = None, None
         if not self._todo:
             self._conclude()
@@ -183,15 +199,14 @@ class Challenger:
             ended_utc=_now(),
             steps=tuple(self._steps),
         )
-        if not run.is_passed:
-            self.standing = Standing.FAILED
-            logger.error("The challenge (%s) failed, nothing is OK: %s", run.cause, "; ".join(run.problems))
+        if run.cause == EVIDENCE:
+            self._weigh(run)
+        elif not run.is_passed:
+            self._fail(run)
         elif run.cause != LINE:
-            self.standing = Standing.PASSED
+            self.standing, self.last = Standing.PASSED, run
             logger.info("The challenge (%s) passed: %d steps.", run.cause, len(run.steps))
-        if run.cause != LINE or not run.is_passed:
-            self.last = run
-        if run.cause != LINE:
+        if run.cause not in {LINE, EVIDENCE}:
             told, self._told = self._told, []
             for tell in told:
                 tell(run)
@@ -199,6 +214,19 @@ class Challenger:
             append_run(self._log, run)
         except OSError as error:
             self._complaints.say("log", f"{self._log} cannot be written: {error.strerror or error}.")
+
+    def _fail(self, run: ChallengeRun) -> None:
+        self.standing, self.last = Standing.FAILED, run
+        logger.error("The challenge (%s) failed, nothing is OK: %s", run.cause, "; ".join(run.problems))
+
+    def _weigh(self, run: ChallengeRun) -> None:
+        """Take in whether a rejection had a reason. One part may be odd; several in a row are a model that is."""
+        self._unfounded = 0 if run.is_passed else self._unfounded + 1
+        if self._unfounded >= MOST_UNFOUNDED:
+            self._unfounded = 0
+            self._fail(run)
+        elif self._unfounded:
+            logger.warning("A rejection without reason: %s", "; ".join(run.problems))
 
 
 def _now() -> str:

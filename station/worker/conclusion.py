@@ -165,6 +165,8 @@ class Conclusion:
         self._outputs.send(verdict, pending.job)
         if self._challenger and verdict.evaluation is Evaluation.OK:
             self._challenger.part_was_ok(pending.job)
+        if self._challenger and verdict.evaluation is Evaluation.NOT_OK:
+            self._challenger.part_was_not_ok(pending.job, verdict.regions)
         failpoints.hit("outputs-sent")
         if self._triggers and pending.trigger:
             self._triggers.answered(pending.trigger)

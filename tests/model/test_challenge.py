@@ -18,6 +18,7 @@ from station.manifest import load_manifest, pair_of
 from station.outputs.plc_state import FaultCode, OfflineReason
 from station.recipe_file import load_recipe
 from station.records import Evaluation
+from station.worker.challenger import EVIDENCE
 from tests.running_station import RunningStation, station, write_config
 from tests.waiting import wait_until
 
@@ -99,6 +100,15 @@ def test_the_shipped_model_passes_and_its_samples_are_no_parts(running: RunningS
     wait_until(lambda: JournalReader(tmp_path / "journal.sqlite").last(1), 60)
     (verdict,) = JournalReader(tmp_path / "journal.sqlite").last(10)
     assert (verdict.image.name, verdict.evaluation) == ("part.jpg", Evaluation.OK)
+    running.drop("bad.jpg", (RECIPE / "challenge/limit-missing.jpg").read_bytes() + b"\0")
+    log = log_path(tmp_path / "journal.sqlite")
+    looked = wait_until(lambda: run if (run := last_run(log)) and run.cause == EVIDENCE else None, 60)
+    assert looked
+    assert looked.problems == ()
+    (step,) = looked.steps
+    assert (step.guard, step.name.split()[0]) == ("G11", "evidence")
+    assert "cells" in step.found
+    assert running.plc()["GoldenCheckPassed"] == 1
 
 
 def test_a_model_that_does_not_look_is_offline_and_says_ok_of_nothing(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ PURE = set(
     " outputs.plc_export outputs.plc_document outputs.plc_control outputs.handshake outputs.handshake_state"
     " outputs.handshake_tables outputs.plc_rules"
     " outputs.plc_client_block capture worker worker.pairing finding json_text invariants failpoints"
-    " certificate challenge guards log_limit shadow measurement planted orders opcua opcua.companion"
+    " certificate challenge evidence guards log_limit shadow measurement planted orders opcua opcua.companion"
     " opcua.state_machine opcua.vision".split()
 )
 SERVICES = {"capture.service", "worker.service", "opcua.service"}

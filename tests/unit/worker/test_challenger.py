@@ -9,7 +9,7 @@ from station.challenge_file import Sample, last_run
 from station.guards import Probe, Wanted
 from station.labels import Label
 from station.records import Evaluation, Failure, Job, ModelRef, Reason, RegionReport
-from station.worker.challenger import LINE_EVERY_PARTS, Challenger, Material
+from station.worker.challenger import EVIDENCE, LINE_EVERY_PARTS, MOST_UNFOUNDED, Challenger, Material
 from tests.worker_parts import make_job, make_probe, make_recipe, make_verdict
 
 RECIPE = make_recipe()
@@ -25,8 +25,10 @@ class Line:
     def __init__(self, folder: Path, probes: list[Probe], *, samples: bool = False, every_min: int = 0) -> None:
         self.log = folder / "challenges.jsonl"
         self.live: list[Probe] = []
+        self.evidence: list[Probe] = []
         self.challenger = Challenger(
-            RECIPE, Material(probes, (SAMPLE,) if samples else (), lambda _job, _turn: self.live), self.log,
+            RECIPE, Material(probes, (SAMPLE,) if samples else (), lambda _job, _turn: self.live,
+                              lambda _job, _regions: self.evidence), self.log,
             every_min=every_min,
         )  # fmt: skip
         self.now_ns = 0
@@ -221,3 +223,53 @@ def test_a_line_of_the_log_that_was_cut_off_is_passed_over(tmp_path: Path) -> No
     with line.log.open("ab") as log:
         log.write(b'{"cause": "sta')
     assert last_run(line.log) == before
+
+
+def rejecting(folder: Path) -> Line:
+    """Return a line that has passed its start, with a probe for each rejection that wants OK."""
+    line = Line(folder, [make_probe(RECIPE)])
+    line.load()
+    line.answer()
+    line.evidence = [make_probe(RECIPE, "evidence")]
+    return line
+
+
+def reject(line: Line, evaluation: Evaluation) -> None:
+    """Let a part be rejected, and its reason be found (OK) or not."""
+    line.challenger.part_was_not_ok(make_job("bad"), ())
+    assert line.answer(evaluation) == "evidence"
+
+
+def test_several_rejections_in_a_row_without_reason_fail_the_station(tmp_path: Path) -> None:
+    line = rejecting(tmp_path)
+    for _ in range(MOST_UNFOUNDED - 1):
+        reject(line, Evaluation.NOT_OK)
+        assert (line.standing(), line.challenger.bar) == (Standing.PASSED, None)
+    reject(line, Evaluation.NOT_OK)
+    assert line.standing() is Standing.FAILED
+    run = last_run(line.log)
+    assert run
+    assert (run.cause, run.problems != ()) == (EVIDENCE, True)
+    reject(line, Evaluation.OK)
+    assert line.standing() is Standing.FAILED, "a founded one does not bring it back"
+    line.challenger.begin("person", 0)
+    line.answer()
+    assert line.standing() is Standing.PASSED
+
+
+def test_one_rejection_with_a_reason_in_between_counts_anew(tmp_path: Path) -> None:
+    line = rejecting(tmp_path)
+    for evaluation in (Evaluation.NOT_OK, Evaluation.NOT_OK, Evaluation.OK, Evaluation.NOT_OK, Evaluation.NOT_OK):
+        reject(line, evaluation)
+    assert line.standing() is Standing.PASSED
+
+
+def test_of_rejections_that_come_faster_the_newest_is_looked_into(tmp_path: Path) -> None:
+    line = rejecting(tmp_path)
+    for name in ("first", "second"):
+        line.challenger.part_was_not_ok(make_job(name), ())
+    line.answer()
+    assert line.challenger.step() is None
+    line.evidence = []
+    line.challenger.part_was_not_ok(make_job("asked by report"), ())
+    assert line.challenger.step() is None
