@@ -107,8 +107,9 @@ def _build(spec: frames.EngineSpec) -> Engine:
 
 def _become_last() -> None:
     """Compute only where a core is idle, and be the first to be killed when memory runs out."""
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    with contextlib.suppress(OSError):  # no such file in some containers
+    with contextlib.suppress(OSError):  # some containers allow neither
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 

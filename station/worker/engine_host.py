@@ -58,6 +58,7 @@ class EngineHost:
 
     def __init__(self, spec: frames.EngineSpec, kill_ms: int) -> None:
         self._spec = spec
+        self._name = "Shadow" if spec.is_shadow else "Engine"
         self._kill_ns = kill_ms * 1_000_000
         self._load: frames.Load | None = None
         self._process: EngineProcess | None = None
@@ -181,7 +182,7 @@ class EngineHost:
             case frames.Loaded() if self.state is EngineState.LOADING:
                 self.state, self.was_ready = EngineState.READY, True
                 self.model, self.is_simulated = frame.model, frame.is_simulated
-                logger.info("Engine ready after %.1f s: %s.", (now_ns - self._since_ns) / 1e9, self.model.name)
+                logger.info("%s ready after %.1f s: %s.", self._name, (now_ns - self._since_ns) / 1e9, self.model.name)
             case frames.Refused(job_id=None) if self.state is EngineState.LOADING:
                 self.reason = frame.detail
             case frames.Answered(job_id=self._job_id) if self.state is EngineState.BUSY:
@@ -213,7 +214,7 @@ class EngineHost:
         self._failures += 1
         self.last_failure = reason
         self._become_dead(reason, now_ns + int(pause_s * 1e9))
-        logger.error("Engine lost, restart %d in %.1f s: %s", self._failures, pause_s, reason)
+        logger.error("%s lost, restart %d in %.1f s: %s", self._name, self._failures, pause_s, reason)
 
     def _become_dead(self, reason: str, restart_ns: int | None) -> None:
         self.state, self.reason, self._restart_ns = EngineState.DEAD, reason, restart_ns

@@ -4,6 +4,8 @@ The shadow is a model that does not look; what a person says of parts then tells
 """
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from station.manifest import load_manifest
 from station.records import Evaluation
 from station.shadow import ShadowReport
 from station.status import shadow_report
-from tests.model.test_challenge import MODEL, RECIPE, blind_model, configured
+from tests.model.test_challenge import MODEL, RECIPE, ROOT, blind_model, configured
 from tests.running_station import RunningStation, station
 from tests.waiting import wait_until
 
@@ -60,6 +62,11 @@ def test_the_shadow_judges_beside_the_line_and_people_tell_who_was_right(tmp_pat
         assert collected.stdout.startswith(
             "0 good parts not said OK, 1 defective ones not said NOT_OK, 1 as the verdict"
         )
+    cut = [sys.executable, "models/train_lora.py", "--set", tmp_path / "set", "--cut-only", "--out", tmp_path / "cut"]
+    ended = subprocess.run(
+        [*cut, "--recipe", tmp_path / "pins-27/recipe.yaml"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ended.stdout.startswith("54 pins, 2 defective"), ended.stderr
     labels = {label.image.split(".")[0]: label for label in read_labels(tmp_path / "set")}
     assert (labels[good.job_id].defect_modes, labels[good.job_id].defect_positions) == (("bent",), ("A1",))
     assert (labels[bad.job_id].defect_modes, labels[bad.job_id].defect_positions) == (("missing",), (pin,))
