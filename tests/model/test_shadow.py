@@ -62,9 +62,14 @@ def test_the_shadow_judges_beside_the_line_and_people_tell_who_was_right(tmp_pat
         assert collected.stdout.startswith(
             "0 good parts not said OK, 1 defective ones not said NOT_OK, 1 as the verdict"
         )
-    cut = [sys.executable, "models/train_lora.py", "--set", tmp_path / "set", "--cut-only", "--out", tmp_path / "cut"]
+    options = {"--set": tmp_path / "set", "--recipe": tmp_path / "pins-27/recipe.yaml", "--out": tmp_path / "cut"}
+    words = [str(word) for option in options.items() for word in option]
     ended = subprocess.run(
-        [*cut, "--recipe", tmp_path / "pins-27/recipe.yaml"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "models/train_lora.py", "--cut-only", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ended.stdout.startswith("54 pins, 2 defective"), ended.stderr
     labels = {label.image.split(".")[0]: label for label in read_labels(tmp_path / "set")}
