@@ -9,11 +9,12 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from calibration.shapes import MOST_CORNERS, Corner, Drawn, Shape, around, enough, named, turned, wrong
+from calibration.shapes import MOST_CORNERS, MOST_SHAPES, Corner, Drawn, Shape, around, enough, named, turned, wrong
 
 Side = Annotated[int, Meta(ge=1, le=1_000_000)]
 Four = Annotated[list[float], Meta(min_length=4, max_length=4)]
 Flat = Annotated[list[float], Meta(min_length=6, max_length=2 * MOST_CORNERS)]
+Polygons = Annotated[list[Flat], Meta(max_length=MOST_SHAPES)]
 T = TypeVar("T")
 
 
@@ -129,7 +130,7 @@ def _coco_shape(one: _Annotation, label: str, where: str) -> Shape:
         return around(label, turned(x, y, x + width, y + height, attributes.rotation), where)
     if not bytes(one.segmentation).startswith(b"["):
         raise wrong(where, f"{named(label)}: neither bbox nor polygons; a mask alone is no region.")
-    polygons = _decoded(one.segmentation, list[Flat], where)
+    polygons = _decoded(one.segmentation, Polygons, where)
     return around(label, [pair for flat in polygons for pair in zip(flat[::2], flat[1::2], strict=False)], where)
 
 
@@ -140,5 +141,5 @@ def named_picture(pictures: dict[str, T], name: str, where: str) -> T:
         return same[0]
     if len(pictures) == 1:
         return next(iter(pictures.values()))
-    known = ", ".join(named(path) for path in list(pictures)[:5])
+    known = ", ".join(named(path) for path in list(pictures)[:5]) or "no others"
     raise wrong(where, f"{len(same) or 'none'} of its {len(pictures)} pictures is named {name}; there are {known}.")

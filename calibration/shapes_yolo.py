@@ -7,7 +7,7 @@ folders above it. Turned boxes and segments are polygons.
 from pathlib import Path
 from typing import Any
 
-from calibration.shapes import MOST_CORNERS, Drawn, Shape, around, enough, named, wrong
+from calibration.shapes import MOST_CORNERS, MOST_SHAPES, Drawn, Shape, around, enough, named, wrong
 from station.errors import ConfigurationError
 from station.yaml_data import YamlData
 
@@ -18,7 +18,7 @@ MAX_NAMES_BYTES = 2**20
 def read(data: bytes, size_px: tuple[int, int], path: Path) -> Drawn:
     """Return the shapes. Raises ConfigurationError."""
     try:
-        lines = data.decode("utf-8-sig").splitlines()
+        lines = data.decode("utf-8-sig").split("\n", MOST_SHAPES + 1)  # what is beyond stays one line, and is too many
     except UnicodeDecodeError as error:
         raise wrong(str(path), "not a text file in UTF-8.") from error
     written = [(number, line.split(maxsplit=2 * MOST_CORNERS + 1)) for number, line in enumerate(lines, 1)]

@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
@@ -54,6 +56,15 @@ def coco(boxes: Sequence[Box]) -> str:
     ]
     categories = [{"id": number, "name": label, "supercategory": ""} for number, label in enumerate(labels, 1)]
     return json.dumps({"info": {}, "licenses": [], "images": images, "annotations": drawn, "categories": categories})
+
+
+def segmented(polygons: str) -> str:
+    """Return a COCO file with one shape of these polygons and no box."""
+    return (
+        coco([("A1", 1, 1, 2, 2)])
+        .replace('"bbox"', '"b"')
+        .replace('"segmentation": []', f'"segmentation": [{polygons}]')
+    )
 
 
 def cvat(boxes: Sequence[Box]) -> str:
@@ -137,9 +148,7 @@ TURNED = turned(100, 200, 180, 240, 30)
             "</image>", f'<polygon label="A1" points="{";".join(f"{x},{y}" for x, y in TURNED)}"/></image>'
         ),
         "0 " + " ".join(f"{x / WIDTH:.9f} {y / HEIGHT:.9f}" for x, y in TURNED),
-        coco([("A1", 1, 1, 2, 2)])
-        .replace('"bbox": [1, 1, 1, 1], ', "")
-        .replace('"segmentation": []', f'"segmentation": {[[value for corner in TURNED for value in corner]]}'),
+        segmented(str([value for corner in TURNED for value in corner])),
     ],
     ids=["cvat", "coco", "labelme", "labelme old", "cvat polygon", "yolo obb", "coco polygon"],
 )
@@ -240,8 +249,13 @@ OUTSIDE = '<!DOCTYPE l [<!ENTITY a SYSTEM "file:///etc/passwd">]><annotations>&a
         ('{"shapes": ' + "[" * 100_000, "not as expected"),
         ('{"x": ' + "[" * 100_000 + "]" * 100_000 + ', "shapes": []}', "not as expected"),
         ("0 " + "0.5 " * 100_000, "expected numbers only"),
+        ("0\n" * 1_000_000, "more than 999 shapes"),
+        (segmented("[1,1,1,1,1,1]," * 1000 + "[1,1,1,1,1,1]"), "length <= 999"),
+        (segmented(f"[{'1,' * 30_000}1]"), "length <= 20000"),
     ],
-    ids=["laughs", "outside", "deep xml", "deep json", "deep shapes", "deep unknown", "long line"],
+    ids=(
+        "laughs,outside,deep xml,deep json,deep shapes,deep unknown,long line,many lines,many polygons,many corners"
+    ).split(","),
 )
 def test_a_hostile_file_is_refused(tmp_path: Path, content: str, expected: str) -> None:
     assert expected in message(tmp_path, content)
@@ -273,3 +287,30 @@ def test_a_damaged_file_gives_shapes_or_a_message(tmp_path: Path, writer: str, d
     except ConfigurationError:
         return
     assert all(0 <= one.left <= one.right <= WIDTH and 0 <= one.top <= one.bottom <= HEIGHT for one in found)
+
+
+GLOBOX = """
+from globox import Annotation, AnnotationSet, BoundingBox
+boxes = [("A1", 10.25, 20.5, 50.75, 61.0), ("pin two", 110.25, 20.0, 150.0, 60.0)]
+drawn = [BoundingBox(label=label, xmin=x, ymin=y, xmax=right, ymax=end) for label, x, y, right, end in boxes]
+written = AnnotationSet([Annotation("good.png", image_size=(800, 600), boxes=drawn)])
+written.save_coco("coco/good.json", auto_ids=True)
+written.save_cvat("cvat/good.xml")
+written.save_labelme("labelme")
+written.save_yolo_v5("yolo", label_to_id={"A1": 0, "pin two": 1})
+"""
+
+
+def test_what_another_library_writes_is_read(tmp_path: Path) -> None:
+    pytest.importorskip("globox", reason="globox is not installed: pip install -e .[oracle]")
+    files = [tmp_path / name for name in ("coco/good.json", "cvat/good.xml", "labelme/good.json", "yolo/good.txt")]
+    for file in files:
+        file.parent.mkdir()
+    (tmp_path / "yolo/classes.txt").write_text("A1\npin two\n")
+    # Its threads outlive the writing: in a process of its own.
+    subprocess.run([sys.executable, "-c", GLOBOX], cwd=tmp_path, check=True, timeout=25)
+    for file in files:
+        first, second = read_shapes(file, NAME, (WIDTH, HEIGHT))
+        assert (first.label, second.label) == ("A1", "pin two")
+        assert (first.left, first.top, first.right, first.bottom) == pytest.approx((10.25, 20.5, 50.75, 61.0))
+        assert (second.left, second.top, second.right, second.bottom) == pytest.approx((110.25, 20.0, 150.0, 60.0))

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calibration.layout import Layout
@@ -59,6 +59,7 @@ def test_names_are_made_to_fit_and_told_apart() -> None:
 labels = st.text(max_size=40)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(labels, min_size=1, max_size=30))
 def test_every_name_is_one_that_a_recipe_can_have(names: list[str]) -> None:
     found = layout(*(box(name, 20 + 25 * k, 100) for k, name in enumerate(names)))
@@ -66,6 +67,7 @@ def test_every_name_is_one_that_a_recipe_can_have(names: list[str]) -> None:
     assert all(len(one) <= 8 and one.isascii() and one.isalnum() and one.lower() != "none" for one in found.ids)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.permutations([(row, column) for row in range(3) for column in range(4)]), st.floats(-0.1, 0.1))
 def test_the_order_in_the_file_does_not_matter(order: list[tuple[int, int]], lean: float) -> None:
     drawn = [
