@@ -5,6 +5,7 @@ In: readings (see agreement.py) and the recipe's limits. Out: a `Study`. What is
 """
 
 import enum
+import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -14,6 +15,7 @@ from calibration.agreement import (
     OTHER_SET_UP,
     OTHER_STATION,
     RE_PRESENTED,
+    SAME_PICTURE,
     Decisions,
     Reading,
     Repetition,
@@ -30,7 +32,8 @@ USUAL_SHARE = 0.25
 """Least share of good parts, and of bad ones."""
 MISS, FALSE_ALARM, EFFECTIVENESS = "miss rate", "false alarm rate", "effectiveness"
 RR_SHARE, CATEGORIES = "gauge R&R of total", "distinct categories"
-KAPPA = "kappa, reference"
+SAME, KAPPA = "same picture, other decision", "kappa, reference"
+TO_LIMIT = {"good": "good parts to OK limit", "bad": "bad parts to OK limit"}
 
 
 class Grade(enum.StrEnum):
@@ -42,6 +45,7 @@ class Grade(enum.StrEnum):
 
 
 LIMITS: Mapping[str, tuple[float, float]] = {
+    SAME: (0.0, 0.0),
     EFFECTIVENESS: (0.90, 0.80),
     MISS: (0.02, 0.05),
     FALSE_ALARM: (0.05, 0.10),
@@ -51,10 +55,10 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     f"kappa, {OTHER_STATION}": (0.75, 0.40),
     RR_SHARE: (0.10, 0.30),
     CATEGORIES: (5, 2),
-    "good parts to OK limit": (6, 3),
-    "bad parts to NOT_OK limit": (6, 3),
+    TO_LIMIT["good"]: (6, 3),
+    TO_LIMIT["bad"]: (6, 3),
 }
-"""Figure -> acceptable, marginal (AIAG; the last two are the design's: standard deviations of the gauge)."""
+"""Figure -> acceptable, marginal (AIAG; but the same picture and the distances to the limit, in sigmas, are ours)."""
 
 
 class Criterion(Record):
@@ -69,11 +73,10 @@ class Criterion(Record):
 
 
 class Distance(Record):
-    """How far the margins of the good, or of the bad parts stand from the limit that they must not pass."""
+    """How far the margins of the good, or of the bad parts stand from the OK limit: only good ones may be below it."""
 
     parts: int
     mean: float
-    limit: float
     sigma: float
     """Of the gauge (R&R) on these parts, log odds."""
     sigma_upper95: float
@@ -84,7 +87,7 @@ class Distance(Record):
     sigmas: float | None
     """From the mean of all of them."""
     sigmas_lower95: float | None
-    """The same with sigma's upper limit."""
+    """The same with sigma's limit."""
 
 
 class Facts(Record):
@@ -155,7 +158,10 @@ def analysed(facts: Facts, readings: Sequence[Reading], again: Sequence[tuple[Re
 
 
 def cells(readings: Iterable[Reading]) -> tuple[dict[str, list[list[list[float]]]], tuple[str, ...]]:
-    """Return part -> margins by station, set-up and recapture, of the parts that have all of them; and the others."""
+    """Return part -> margins by station, set-up and recapture, of the parts that have all of them; and the others.
+
+    As many recaptures are taken as most cells have.
+    """
     found: dict[str, dict[tuple[str, str], list[float]]] = defaultdict(lambda: defaultdict(list))
     stations: dict[str, dict[str, None]] = defaultdict(dict)
     parts = dict.fromkeys(one.part for one in readings)
@@ -163,9 +169,12 @@ def cells(readings: Iterable[Reading]) -> tuple[dict[str, list[list[list[float]]
         stations[one.station][one.set_up] = None
         if one.margin is not None:
             found[one.part][one.station, one.set_up].append(one.margin)
-    recaptures = max((len(values) for part in found.values() for values in part.values()), default=0)
+    counts = [len(values) for part in found.values() for values in part.values()]
+    recaptures = statistics.mode(counts) if counts else 0
     by_part = {
-        part: [[found[part][station, set_up] for set_up in set_ups] for station, set_ups in stations.items()]
+        part: [
+            [found[part][station, set_up][:recaptures] for set_up in set_ups] for station, set_ups in stations.items()
+        ]
         for part in parts
     }
     whole = {
@@ -187,35 +196,37 @@ def _distances(
 ) -> dict[str, Distance]:
     is_bad = {one.part: one.is_bad for one in readings}
     found = {}
-    for name, bad, limit in (("good", False, facts.ok_max_margin), ("bad", True, facts.not_ok_min_margin)):
+    for name, bad in (("good", False), ("bad", True)):
         chosen = {part: table for part, table in margins.items() if is_bad[part] is bad}
         measured = _gauge(chosen)
         if measured is not None:
             means = {part: float(np.mean(table)) for part, table in chosen.items()}
-            found[name] = _distance(means, measured, limit, -1 if bad else 1)
+            found[name] = _distance(means, measured, facts.ok_max_margin, -1 if bad else 1)
     return found
 
 
 def _distance(means: Mapping[str, float], measured: Gauge, limit: float, sign: int) -> Distance:
     rr = measured.spread(GAUGE_RR)
     mean = float(np.mean(list(means.values())))
+    away = sign * (limit - mean)
     nearest = min(means, key=lambda part: sign * (limit - means[part]))
+    worst_sigma = rr.upper95 if away > 0 else rr.lower95
     return Distance(
         parts=len(means),
         mean=mean,
-        limit=limit,
         sigma=rr.sigma,
         sigma_upper95=rr.upper95,
         nearest=nearest,
         nearest_sigmas=sign * (limit - means[nearest]) / rr.sigma if rr.sigma else None,
-        sigmas=sign * (limit - mean) / rr.sigma if rr.sigma else None,
-        sigmas_lower95=sign * (limit - mean) / rr.upper95 if rr.upper95 else None,
+        sigmas=away / rr.sigma if rr.sigma else None,
+        sigmas_lower95=away / worst_sigma if worst_sigma else None,
     )
 
 
 def _criteria(
     decided: Decisions, repeated: Iterable[Repetition], measured: Gauge | None, distances: Mapping[str, Distance]
 ) -> Iterable[Criterion]:
+    yield from (_criterion(SAME, one.differing.share, None) for one in repeated if one.kind == SAME_PICTURE)
     yield _criterion(EFFECTIVENESS, decided.effectiveness.share, decided.effectiveness.lower95)
     for figure, rate in ((MISS, decided.missed), (FALSE_ALARM, decided.false_alarms)):
         if rate.parts:
@@ -227,10 +238,9 @@ def _criteria(
         yield _criterion(RR_SHARE, measured.spread(GAUGE_RR).share_of_total, measured.rr_share_upper95)
         if measured.categories is not None:
             yield _criterion(CATEGORIES, measured.categories, None)
-    for name, limit in (("good", "OK"), ("bad", "NOT_OK")):
-        one = distances.get(name)
-        if one is not None and one.sigmas is not None:
-            yield _criterion(f"{name} parts to {limit} limit", one.sigmas, one.sigmas_lower95)
+    for name, one in distances.items():
+        if one.sigmas is not None:
+            yield _criterion(TO_LIMIT[name], one.sigmas, one.sigmas_lower95)
 
 
 def _criterion(figure: str, value: float, limit95: float | None) -> Criterion:

@@ -4,11 +4,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from calibration.agreement import PROVES, Decisions, Kappa, Rate, Reading
-from calibration.evaluation import Share
+from calibration import msa_rows
+from calibration.agreement import PROVES, Reading
 from calibration.evaluation_html import document, table
-from calibration.gauge import STATION, Gauge
-from calibration.msa import CATEGORIES, LIMITS, RR_SHARE, Criterion, Distance, Grade, Study
+from calibration.gauge import Gauge
+from calibration.msa import Criterion, Grade, Study
 from calibration.svg import COLOURS, GREY, Plot
 
 PRINT = """
@@ -30,7 +30,7 @@ NOTE = (
     " ever decided wrong. Those of kappa follow from them. Those of the gauge are generalized confidence limits. A part"
     " is accepted only when it is said OK; no decision counts as a reject, as on the line.</p>"
 )
-_PERCENT = frozenset({name for name in LIMITS if "rate" in name} | {"effectiveness", RR_SHARE})
+NO_GAUGE = "No gauge study: it takes two parts with two recaptures in every set-up, and as many set-ups a station."
 MOST_LISTED = 25
 
 
@@ -46,10 +46,12 @@ def page(study: Study) -> str:
             _listed("What this study does not prove", study.too_small),
             NOTE,
             "<h2>Decisions against the reference</h2>",
-            table("", ["set-up", *DECISION_HEAD], map(decision_row, study.decisions)),
+            table("", ["set-up", *msa_rows.DECISION_HEAD], map(msa_rows.decision_row, study.decisions)),
             "<h2>The same again: three kinds of repetition</h2>",
-            table("", ["pairs that differ only in", *REPETITION_HEAD, "agreement proves"], _repetitions(study)),
-            _listed("Parts not decided right every time", list(wrong_parts(study.readings))),
+            table(
+                "", ["pairs that differ only in", *msa_rows.REPETITION_HEAD, "agreement proves"], _repetitions(study)
+            ),
+            _listed("Parts not decided right every time", list(msa_rows.wrong_parts(study.readings))),
             _gauge(study),
             f'<div class="plots">{_margins(study)}{_ranges(study)}</div>',
         ],
@@ -71,12 +73,12 @@ def _criteria(criteria: Iterable[Criterion]) -> str:
     """Return the table of what is acceptable, grades in colour."""
     rows = "".join(
         f"<tr><td>{escape(one.figure)}</td>"
-        + "".join(f"<td>{escape(text)}</td>" for text in criterion_row(one)[1:4])
+        + "".join(f"<td>{escape(text)}</td>" for text in msa_rows.criterion_row(one)[1:4])
         + "".join(_grade(grade) for grade in (one.grade, one.grade_at_limit))
         + "</tr>"
         for one in criteria
     )
-    head = "".join(f"<th>{name}</th>" for name in CRITERION_HEAD)
+    head = "".join(f"<th>{name}</th>" for name in msa_rows.CRITERION_HEAD)
     return f"<table><tr>{head}</tr>{rows}</table>"
 
 
@@ -85,102 +87,20 @@ def _grade(grade: Grade | None) -> str:
     return f'<td class="{kind}">{grade or "-"}</td>'
 
 
-CRITERION_HEAD = ("figure", "measured", "95 % limit", "acceptable (marginal)", "measured is", "limit is")
-DECISION_HEAD = ("effectiveness, parts", "missed", "false alarms", "undecided", "kappa")
-REPETITION_HEAD = ("decisions that differ", "kappa", "largest step of the margin")
-
-
-def criterion_row(one: Criterion) -> list[str]:
-    """Return the cells of CRITERION_HEAD."""
-    acceptable, marginal = LIMITS[one.figure]
-    sign = "≥" if acceptable > marginal else "≤"
-    limit = "-" if one.limit95 is None else f"{sign} {_number(one.figure, one.limit95)}"
-    wanted = f"{sign} {_number(one.figure, acceptable)} ({_number(one.figure, marginal)})"
-    return [
-        one.figure, _number(one.figure, one.value), limit, wanted, str(one.grade), str(one.grade_at_limit or "-")
-    ]  # fmt: skip
-
-
-def _number(figure: str, value: float) -> str:
-    if figure in _PERCENT:
-        return f"{value:.1%}"
-    return f"{value:.0f}" if figure == CATEGORIES else f"{value:.2f}"
-
-
-def decision_row(one: Decisions) -> list[str]:
-    """Return the cells of a set-up and DECISION_HEAD."""
-    return [
-        one.name, share_text(one.effectiveness), rate_text(one.missed), rate_text(one.false_alarms), str(one.undecided),
-        kappa_text(one.kappa),
-    ]  # fmt: skip
-
-
 def _repetitions(study: Study) -> Iterable[list[str]]:
-    return ([*repetition, PROVES[repetition[0]]] for repetition in repetition_rows(study))
-
-
-def repetition_rows(study: Study) -> list[list[str]]:
-    """Return for each kind of repetition its cells and those of REPETITION_HEAD."""
-    return [
-        [
-            one.kind, rate_text(one.differing), kappa_text(one.kappa),
-            "-" if one.largest_step is None else f"{one.largest_step:.3f}",
-        ]
-        for one in study.repetitions
-    ]  # fmt: skip
-
-
-def share_text(share: Share) -> str:
-    """Return "k/n = share [limits]", in percent."""
-    return f"{share.k}/{share.n} = {_percent(share.share, share.lower95, share.upper95)}"
-
-
-def rate_text(rate: Rate) -> str:
-    """Return "k/n = share [limits], parts ever/parts", in percent, or a dash without any."""
-    if not rate.parts:
-        return "-"
-    shares = _percent(rate.share, rate.lower95, rate.upper95)
-    return f"{rate.wrong}/{rate.of} = {shares}, {rate.parts_ever}/{rate.parts} parts"
-
-
-def _percent(share: float, low: float, high: float) -> str:
-    return f"{share:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def kappa_text(kappa: Kappa) -> str:
-    """Return "kappa [limits]"; a dash where chance could not disagree."""
-    if kappa.kappa is None:
-        return "-"
-    return f"{kappa.kappa:.2f} [{kappa.lower95:.2f}, {kappa.upper95:.2f}]"
+    return ([*repetition, PROVES[repetition[0]]] for repetition in msa_rows.repetition_rows(study))
 
 
 def _listed(caption: str, lines: Sequence[str]) -> str:
-    shown_lines = [
-        *lines[:MOST_LISTED],
-        *([f"and {len(lines) - MOST_LISTED} more"] if len(lines) > MOST_LISTED else []),
-    ]
-    items = "".join(f"<li>{escape(line)}</li>" for line in shown_lines)
+    more = [f"and {len(lines) - MOST_LISTED} more"] if len(lines) > MOST_LISTED else []
+    items = "".join(f"<li>{escape(line)}</li>" for line in [*lines[:MOST_LISTED], *more])
     return f'<p class="note"><b>{escape(caption)}</b></p><ul class="note">{items}</ul>' if lines else ""
-
-
-def wrong_parts(readings: Iterable[Reading]) -> Iterable[str]:
-    """Yield each part that was not decided right every time, with what was said of it in each set-up."""
-    groups: dict[str, list[Reading]] = defaultdict(list)
-    for one in readings:
-        groups[one.part].append(one)
-    for part, group in groups.items():
-        if any(one.is_accepted is one.is_bad for one in group):
-            said: dict[str, list[str]] = defaultdict(list)
-            for one in group:
-                said[one.set_up].append(str(one.said))
-            words = "; ".join(f"{set_up}: {' '.join(words)}" for set_up, words in said.items())
-            yield f"{part}, {'bad' if group[0].is_bad else 'good'}: {words}"
 
 
 def _gauge(study: Study) -> str:
     head = "<h2>Gauge R&amp;R of the margin</h2>"
     if study.gauge is None:
-        return f'{head}<p class="note">No gauge study: it takes two parts with two recaptures in every set-up.</p>'
+        return f'{head}<p class="note">{NO_GAUGE}</p>'
     left_out = f" Left out, a margin is missing: {', '.join(study.left_out)}." if study.left_out else ""
     stations = f"{study.gauge.stations} stations x " if study.gauge.stations > 1 else ""
     text = (
@@ -196,10 +116,14 @@ def _gauge(study: Study) -> str:
             head,
             f'<p class="note">{escape(text)}</p>',
             '<div class="pair">',
-            table("Components, log odds", ["", *SPREAD_HEAD], spread_rows(study.gauge)),
+            table("Components, log odds", ["", *msa_rows.SPREAD_HEAD], msa_rows.spread_rows(study.gauge)),
             table("Analysis of variance", ["source", "sum of squares", "df", "mean square"], sources),
             "</div>",
-            table("Good and bad parts by themselves", ["", *DISTANCE_HEAD], distance_rows(study.distances)),
+            table(
+                "Good and bad parts by themselves",
+                ["", *msa_rows.DISTANCE_HEAD],
+                msa_rows.distance_rows(study.distances),
+            ),
         ]
     )
 
@@ -211,34 +135,6 @@ def _pooling(gauge: Gauge) -> str:
     return f"The interaction of parts and set-ups has p {gauge.interaction_p:.3g} and is {done}."
 
 
-SPREAD_HEAD = ("sigma", "95 % limits", "share of total sigma")
-DISTANCE_HEAD = ("parts", "mean margin", "limit", "sigma of gauge", "mean to limit, sigmas", "nearest part, sigmas")
-
-
-def spread_rows(gauge: Gauge) -> list[list[str]]:
-    """Return name and cells of SPREAD_HEAD of each component."""
-    return [
-        [one.name, f"{one.sigma:.3f}", f"[{one.lower95:.3f}, {one.upper95:.3f}]", f"{one.share_of_total:.1%}"]
-        for one in gauge.spreads
-        if one.name != STATION or gauge.stations > 1
-    ]
-
-
-def distance_rows(distances: dict[str, Distance]) -> list[list[str]]:
-    """Return name and cells of DISTANCE_HEAD of good and bad parts."""
-    return [
-        [
-            name, str(one.parts), f"{one.mean:.2f}", f"{one.limit:.2f}", f"{one.sigma:.3f}", _sigmas(one.sigmas),
-            f"{_sigmas(one.nearest_sigmas)} ({one.nearest})",
-        ]
-        for name, one in distances.items()
-    ]  # fmt: skip
-
-
-def _sigmas(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
-
-
 def _margins(study: Study) -> str:
     """Return each part's margins as dots, a line for each part, a colour for each set-up."""
     asked = [one for one in study.readings if one.margin is not None]
@@ -246,7 +142,7 @@ def _margins(study: Study) -> str:
         return ""
     order = _ordered(asked)
     margins = [one.margin or 0.0 for one in asked]
-    low, high = min(margins), max(margins)
+    low, high = min(*margins, study.facts.ok_max_margin), max(*margins, study.facts.ok_max_margin)
     room = max(0.5, 0.05 * (high - low))
     plot = Plot("Margins of each part", "log odds of a defect", "part", (low - room, high + room), len(order) + 1)
     for number, set_up in enumerate(study.set_ups):

@@ -10,23 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from calibration import msa_rows
 from calibration.camera import CameraReport
 from calibration.evaluation import ModelReport, PlaceErrors, SetReport
 from calibration.evaluation_html import judges, shown
 from calibration.msa import Study
-from calibration.msa_html import (
-    CRITERION_HEAD,
-    DECISION_HEAD,
-    DISTANCE_HEAD,
-    REPETITION_HEAD,
-    SPREAD_HEAD,
-    criterion_row,
-    decision_row,
-    distance_rows,
-    repetition_rows,
-    spread_rows,
-    wrong_parts,
-)
 from calibration.teach import Taught
 from calibration.thresholds import Calibration
 from station.records import Evaluation
@@ -122,13 +110,13 @@ def print_study(study: Study) -> None:
     )
     if study.facts.is_simulated:
         out.print("SIMULATED: no model judged this.", style="reverse")
-    _print(out, [*CRITERION_HEAD], [criterion_row(one) for one in study.criteria])
-    _print(out, ["set-up", *DECISION_HEAD], [decision_row(one) for one in study.decisions])
-    _print(out, ["pairs", *REPETITION_HEAD], repetition_rows(study))
+    _print(out, [*msa_rows.CRITERION_HEAD], [msa_rows.criterion_row(one) for one in study.criteria])
+    _print(out, ["set-up", *msa_rows.DECISION_HEAD], [msa_rows.decision_row(one) for one in study.decisions])
+    _print(out, ["pairs", *msa_rows.REPETITION_HEAD], msa_rows.repetition_rows(study))
     if study.gauge is not None:
-        _print(out, ["log odds", *SPREAD_HEAD], spread_rows(study.gauge))
-        _print(out, ["parts", *DISTANCE_HEAD], distance_rows(study.distances))
-    for text in wrong_parts(study.readings):
+        _print(out, ["log odds", *msa_rows.SPREAD_HEAD], msa_rows.spread_rows(study.gauge))
+        _print(out, ["parts", *msa_rows.DISTANCE_HEAD], msa_rows.distance_rows(study.distances))
+    for text in msa_rows.wrong_parts(study.readings):
         out.print(f"wrong: {text}", markup=False)
     for text in study.too_small:
         out.print(f"not proven: {text}", markup=False)

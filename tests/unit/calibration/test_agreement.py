@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calibration.agreement import (
@@ -103,6 +103,7 @@ def test_the_three_kinds_of_repetition_are_kept_apart() -> None:
 words = st.lists(st.sampled_from([OK, NOT_OK]), min_size=3, max_size=3)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(words, min_size=2, max_size=12))
 def test_re_presented_in_one_set_up_is_the_kappa_of_fleiss(said: list[list[Evaluation]]) -> None:
     readings = study({f"P{number}": (False, [row]) for number, row in enumerate(said)})
@@ -117,6 +118,7 @@ def test_re_presented_in_one_set_up_is_the_kappa_of_fleiss(said: list[list[Evalu
         assert found.kappa.kappa == pytest.approx((agreement - chance) / (1 - chance))
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), words), min_size=1, max_size=12))
 def test_kappa_against_the_reference_is_that_of_cohen(said: list[tuple[bool, list[Evaluation]]]) -> None:
     (found,) = decisions(study({f"P{number}": (bad, [row]) for number, (bad, row) in enumerate(said)}))
@@ -131,6 +133,7 @@ def test_kappa_against_the_reference_is_that_of_cohen(said: list[tuple[bool, lis
         assert found.kappa.kappa == pytest.approx((seen - chance) / (1 - chance))
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(words, min_size=1, max_size=12))
 def test_limits_enclose_the_share_and_kappa(said: list[list[Evaluation]]) -> None:
     found = rate({str(number): [float(word is NOT_OK) for word in row] for number, row in enumerate(said)})
@@ -157,6 +160,22 @@ def test_the_limit_of_the_miss_rate_holds_when_readings_of_a_part_come_together(
             {str(part): (rng.random(9) < chance).astype(float).tolist() for part, chance in enumerate(of_parts)}
         )
         held += found.upper95 >= 0.1
+    assert held >= 0.95 * runs
+
+
+def test_the_limit_of_kappa_holds_when_readings_of_a_part_come_together() -> None:
+    rng = np.random.default_rng(4)
+    chances = rng.beta(0.2, 1.8, 100_000)  # of a wrong decision, for each part; half of the parts are bad
+    accepted = float(np.concatenate([chances[::2], 1 - chances[1::2]]).mean())
+    true = 1 - float((2 * chances * (1 - chances)).mean()) / (2 * accepted * (1 - accepted))
+    held, runs = 0, 100
+    for _ in range(runs):
+        said: dict[str, tuple[bool, list[list[Evaluation]]]] = {}
+        for number, chance in enumerate(rng.choice(chances, 30)):
+            is_wrong, bad = rng.random(3) < chance, bool(number % 2)
+            said[f"P{number}"] = (bad, [[OK if wrong == bad else NOT_OK for wrong in is_wrong]])
+        (found,) = repetitions(study(said), [])
+        held += found.kappa.lower95 is not None and found.kappa.lower95 <= true
     assert held >= 0.95 * runs
 
 

@@ -2,6 +2,7 @@
 
 import re
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -72,7 +73,7 @@ def test_distances_are_counted_in_sigmas_of_the_gauge() -> None:
     assert good.nearest_sigmas is not None
     assert good.nearest_sigmas < good.sigmas
     assert study.distances["bad"].sigmas == pytest.approx(
-        (study.distances["bad"].mean - 2) / study.distances["bad"].sigma
+        (study.distances["bad"].mean + 2) / study.distances["bad"].sigma
     )
 
 
@@ -84,6 +85,23 @@ def test_a_part_without_every_margin_is_left_out_by_name() -> None:
     assert cells(readings(2))[0]["P1"] == [
         [[one.margin for one in readings(2) if one.part == "P1" and one.set_up == set_up] for set_up in "abc"]
     ]
+
+
+def test_recaptures_beyond_the_usual_of_the_study_are_not_taken() -> None:
+    more = [msgspec.structs.replace(one, recapture="4") for one in readings(1)[:1]]
+    study = analysed(FACTS, [*readings(10), *more], [])
+    assert study.gauge is not None
+    assert (study.gauge.parts, study.gauge.recaptures) == (10, 3)
+
+
+def test_the_same_picture_must_be_decided_alike() -> None:
+    one = readings(1)[0]
+    alike, other = (one, one), (one, msgspec.structs.replace(one, said=NOT_OK))
+    same = "same picture, other decision"
+    assert grades(analysed(FACTS, readings(50), [alike]))[same] == (Grade.ACCEPTABLE, None)
+    study = analysed(FACTS, readings(50), [alike, other])
+    assert grades(study)[same] == (Grade.NOT_ACCEPTABLE, None)
+    assert not study.is_acceptable
 
 
 def test_stations_are_a_level_of_their_own() -> None:
@@ -108,8 +126,9 @@ def test_grades_go_from_acceptable_to_not(figure: str) -> None:
     acceptable, marginal = LIMITS[figure]
     step = 0.1 * (acceptable - marginal)
     assert grade_of(figure, acceptable) is Grade.ACCEPTABLE
-    assert grade_of(figure, acceptable - step) is grade_of(figure, marginal) is Grade.MARGINAL
-    assert grade_of(figure, marginal - step) is Grade.NOT_ACCEPTABLE
+    if step:
+        assert grade_of(figure, acceptable - step) is grade_of(figure, marginal) is Grade.MARGINAL
+    assert grade_of(figure, marginal - (step or -0.01)) is Grade.NOT_ACCEPTABLE
 
 
 def test_the_page_holds_everything_without_a_request_and_names_are_escaped() -> None:
