@@ -19,10 +19,10 @@ from station.records import Evaluation, Record
 SAME_PICTURE, RE_PRESENTED = "same picture", "re-presented"
 OTHER_SET_UP, OTHER_STATION = "other set-up", "other station"
 PROVES = {
-    SAME_PICTURE: "that the same pixels get the same answer",
-    RE_PRESENTED: "that the part's place, focus and noise do not matter",
-    OTHER_SET_UP: "that lamp, day and fixture do not matter",
-    OTHER_STATION: "that another camera, lens and lamp do not matter",
+    SAME_PICTURE: "same pixels, same answer",
+    RE_PRESENTED: "place, focus, noise do not matter",
+    OTHER_SET_UP: "lamp, day, fixture do not matter",
+    OTHER_STATION: "camera, lens, lamp do not matter",
 }
 _UNDECIDED = frozenset({Evaluation.NOT_DECIDABLE, Evaluation.UNDEFINED})
 
@@ -45,7 +45,7 @@ class Reading(Record):
 
     @property
     def is_accepted(self) -> bool:
-        """Was it said OK? Everything else is rejected by the line."""
+        """True if it was said OK: everything else is rejected by the line."""
         return self.said is Evaluation.OK
 
 

@@ -35,15 +35,16 @@ def run_study(settings: Settings, folder: Path, out: Path) -> Study:
     """Judge every picture of the study, the first of each part twice; write the files and return the study."""
     recipe = load_recipe(settings.recipe)
     labelled = LabelledSet(settings, recipe, folder)
-    problems = [*_problems(labelled.labels), *_copies(folder, labelled.labels)]
+    station = settings.station.name
+    problems = [*_problems(labelled.labels, station), *_copies(folder, labelled.labels)]
     if problems:
         raise ConfigurationError([f"{folder / FILE_NAME}: {text}" for text in problems], HINT)
     seen = list(with_progress(labelled.seen(), len(labelled), "judging"))
     firsts = {one.part: one for one in reversed(seen)}
     second = LabelledSet(settings, recipe, folder, only={one.image for one in firsts.values()})
     again = list(with_progress(second.seen(), len(second), "judging again"))
-    readings = {one.image: _reading(one, labelled.labels[one.image][0], settings.station.name) for one in seen}
-    twice = [(readings[one.image], _reading(one, labelled.labels[one.image][0], "")) for one in again]
+    readings = {one.image: _reading(one, labelled.labels[one.image][0], station) for one in seen}
+    twice = [(readings[one.image], _reading(one, labelled.labels[one.image][0], station)) for one in again]
     model, thresholds = seen[-1].verdict.model, recipe.file.thresholds
     facts = Facts(
         name=folder.resolve().name,
@@ -74,8 +75,8 @@ def _reading(seen: Seen, label: Label, station: str) -> Reading:
     )
 
 
-def _problems(labels: Mapping[str, Sequence[Label]]) -> Iterator[str]:
-    """Yield what keeps the labels from being a study."""
+def _problems(labels: Mapping[str, Sequence[Label]], station: str) -> Iterator[str]:
+    """Yield what keeps the labels from being a study; `station`: whose pictures they are where no other is named."""
     truths: dict[str, set[bool]] = defaultdict(set)
     taken: dict[tuple[str | None, ...], str] = {}
     for image, rows in labels.items():
@@ -86,7 +87,7 @@ def _problems(labels: Mapping[str, Sequence[Label]]) -> Iterator[str]:
             continue
         if any(row.evaluation not in {Evaluation.OK, Evaluation.NOT_OK} for row in rows):
             yield f"{image}: evaluation: expected OK or NOT_OK: a reference says what is right."
-        key = (first.part_id, first.station, first.set_up, first.recapture)
+        key = (first.part_id, first.station or station, first.set_up, first.recapture)
         if key in taken:
             yield f"{image}: the same part, station, set-up and recapture as {taken[key]}."
         taken[key] = image

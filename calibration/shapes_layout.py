@@ -26,6 +26,7 @@ PIN_LETTERS, REGION_LETTERS = 8, 32
 
 def layout_of(shapes: Sequence[Shape], tile_px: int | None, size_px: tuple[int, int], where: str) -> Layout:
     """Return the layout of the shapes; `tile_px` None: from their distances. `where`: the file, for messages."""
+    _refuse_twice(shapes, where)
     regions = _regions(shapes, where)
     region_ids = _names([one.label if one else FIELD for one, _ in regions], _as_word, REGION_LETTERS)
     fields: list[Field] = []
@@ -69,6 +70,13 @@ def _regions(shapes: Sequence[Shape], where: str) -> list[tuple[Shape | None, li
     return sorted(found, key=lambda one: order.index(one[0] or one[1][0]))
 
 
+def _refuse_twice(shapes: Sequence[Shape], where: str) -> None:
+    """Raise ConfigurationError for two shapes at one place, neither of them a region around the other."""
+    for a, b in itertools.combinations(shapes, 2):
+        if math.dist(a.middle, b.middle) < LEAST_APART_PX and not (a.holds(b) or b.holds(a)):
+            raise wrong(where, f"{named(a.label)} and {named(b.label)} are drawn at the same place.")
+
+
 def _around(number: int, shapes: Sequence[Shape]) -> int | None:
     """Return which shape lies closest around that one."""
     holders = [other for other, shape in enumerate(shapes) if other != number and shape.holds(shapes[number])]
@@ -96,8 +104,6 @@ def _tile_px(pins: Sequence[Shape], where: str) -> int:
     nearest = _nearest([pin.middle for pin in pins])
     side = max(pin.side_px for pin in pins)
     pitch = min(nearest, NEAR * side) if side else nearest
-    if nearest < LEAST_APART_PX:
-        raise wrong(where, "two pins are drawn at the same place.")
     if math.isinf(pitch):
         raise wrong(where, "one point tells no size: add --tile PX, about 1.7 times the distance of neighbours.")
     return min(MOST_TILE_PX, max(LEAST_TILE_PX, round(max(TILE * pitch, side))))

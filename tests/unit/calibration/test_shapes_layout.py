@@ -91,7 +91,11 @@ def test_a_pin_that_stands_alone_has_a_tile_of_its_own_size() -> None:
             [box("outer", 200, 200, 200), box("inner", 200, 200, 100), box("A1", 200, 200)],
             "'inner' lies in a region and holds",
         ),
-        ([box("a", 100, 100), box("b", 100.2, 100)], "same place"),
+        ([box("a", 100, 100), box("b", 100.2, 100)], "'a' and 'b' are drawn at the same place"),
+        (
+            [box("f", 100, 100, 90), box("f", 100, 100, 91), box("A1", 90, 90)],
+            "'f' and 'f' are drawn at the same place",
+        ),
         ([Shape("a", 5, 5, 5, 5)], "one point tells no size"),
         (
             [box("all", 400, 300, 700, 500), *(box("p", 100 + 6 * k, 300, 3) for k in range(100))],
