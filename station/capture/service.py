@@ -221,6 +221,7 @@ class CaptureService:
         self._at_worker[job.job_id] = waiting.pending
         if job.image.sha256 in self._samples:
             self._sample_jobs.add(job.job_id)
+        self._spool.settle()  # the disk had the time of the preparation for it
         self._link.add(job)
 
     def _job(self, waiting: _Waiting) -> Job:

@@ -1,7 +1,8 @@
 """The spool: pictures that were claimed and have no verdict yet. `spool/<job_id>/<original name>` is the pending state.
 
-Claim: fsync the file, hash it, make `spool/<job_id>/`, rename the file into it, fsync the folders. From then on the
-picture cannot be lost, not by a power cut either. A job folder without a file is a claim that never happened.
+Claim: fsync the file, hash it, make `spool/<job_id>/`, rename the file into it, fsync the folders. Once `settle` has
+returned the picture cannot be lost, not by a power cut either; nobody hears of its job before. A job folder without a
+file is a claim that never happened.
 Release: rename into the archive or the quarantine. A release that a power cut undoes is done again, since the picture
 is then still in the spool. One station per spool (flock). Adapter for the disk; raises SpoolError; one thread.
 """
@@ -15,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from station import failpoints
+from station.capture.folder_sync import FolderSync
 from station.capture.job_id import JobIds, captured_at
 from station.capture.picture_file import PictureFile, read_open, read_path
 from station.errors import SpoolError
@@ -66,6 +68,7 @@ class Spool:
         self._lock: int | None = None
         self._job_ids = JobIds()
         self._open_jobs: set[str] = set()
+        self._sync = FolderSync()
 
     def open(self) -> None:
         """Make the folders, check them and lock the spool. Raises SpoolError."""
@@ -76,6 +79,7 @@ class Spool:
 
     def close(self) -> None:
         """Give the spool free. May be called twice."""
+        self._sync.close()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -87,14 +91,19 @@ class Spool:
         if found:
             self._job_ids.follow(found[-1].job_id)
         self._open_jobs = {pending.job_id for pending in found}
+        if found:
+            # The last claim may have been cut short before it was durable; those before it were.
+            self._sync.begin(self._changed_by(found[-1].path))
+            self.settle()
         return found
 
     def claim(self, file: int, name: str) -> tuple[Pending, PictureFile | None] | None:
-        """Take the complete file `name` of the hot folder, open as `file`, into the spool; it is durable on return.
+        """Take the complete file `name` of the hot folder, open as `file`, into the spool; durable after `settle`.
 
         None if the file changed or went away meanwhile: it will be seen again. Without a PictureFile if another file
         took its name meanwhile: that one is in the spool now and must be read from there. Raises SpoolError.
         """
+        self.settle()
         source = self._folders.hot / name
         try:
             before = os.fstat(file)
@@ -107,10 +116,23 @@ class Spool:
             is_same = path is not None and path.lstat().st_ino == before.st_ino
         except OSError as error:
             raise _mapped(error, f"{source} cannot be taken into the spool") from error
-        failpoints.hit("claim-durable")
         if path:
+            self._sync.begin(self._changed_by(path))
             self._open_jobs.add(path.parent.name)
         return (Pending(path.parent.name, path), picture if is_same else None) if path else None
+
+    def settle(self) -> None:
+        """Return when every claim is durable. Raises DiskFailedError."""
+        try:
+            if not self._sync.wait():
+                return
+        except OSError as error:
+            raise DiskFailedError(f"A claim cannot be made durable: {error.strerror}.", LOOK_AT_DISK) from error
+        failpoints.hit("claim-durable")
+
+    def _changed_by(self, claimed: Path) -> tuple[Path, ...]:
+        """Return the folders that a claim changes."""
+        return claimed.parent, self._folders.spool, self._folders.hot
 
     def read(self, pending: Pending) -> PictureFile:
         """Read a pending picture again. Raises OSError."""
@@ -182,7 +204,7 @@ class Spool:
         return [pending.path.with_name(f"{MARK}{number}") for number in range(1, MAX_TRIES + 1)]
 
     def _moved_in(self, source: Path) -> Path | None:
-        """Rename the file into a new job folder and make that durable; None if it is no longer there."""
+        """Rename the file into a new job folder; None if it is no longer there."""
         folder = self._folders.spool / self._job_ids.next(datetime.now(UTC))
         folder.mkdir()
         failpoints.hit("claim-folder-made")
@@ -194,11 +216,6 @@ class Spool:
                 return None
             raise
         failpoints.hit("claim-renamed")
-        try:
-            for changed in (folder, self._folders.spool, self._folders.hot):
-                _fsync_folder(changed)
-        except OSError as error:
-            raise DiskFailedError(f"{path} cannot be made durable: {error.strerror}.", LOOK_AT_DISK) from error
         return path
 
 
@@ -295,14 +312,6 @@ def _write_reason(folder: Path, name: str, failure: Failure) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     note = REASON_NAME if name != REASON_NAME else "_" + REASON_NAME
     (folder / note).write_text(f"{failure.reason.name.lower()}: {failure.detail}\n", encoding="utf-8")
-
-
-def _fsync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _mapped(error: OSError, what: str) -> SpoolError:

@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import datetime, tzinfo
 from pathlib import Path
@@ -252,9 +253,35 @@ def test_a_claim_that_cannot_be_made_durable_ends_the_service_and_is_found_again
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fail_for_folders)
+        claim(spool, folders, "a.jpg")
         with pytest.raises(DiskFailedError):
-            claim(spool, folders, "a.jpg")
+            spool.settle()
     assert [one.path.name for one in spool.recover()] == ["a.jpg"]
+
+
+def test_a_claim_syncs_the_file_first_then_the_folders_and_no_second_claim_begins_before(
+    spool: Spool, folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_fsync, begun = os.fsync, threading.Event()
+    synced: list[str] = []
+
+    def slow_fsync(file: int) -> None:
+        name = str(Path(f"/proc/self/fd/{file}").readlink())
+        if Path(name).is_dir():
+            begun.wait(10)
+        real_fsync(file)
+        synced.append(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", slow_fsync)
+        first = claim(spool, folders, "a.jpg")
+        assert synced == [str(folders.hot / "a.jpg")]  # the folders wait for their turn, the caller does not
+        begun.set()
+        second = claim(spool, folders, "b.jpg")
+        assert synced[1:4] == [str(first.path.parent), str(folders.spool), str(folders.hot)]
+        assert synced[4] == str(folders.hot / "b.jpg")
+        spool.settle()
+        assert synced[5:] == [str(second.path.parent), str(folders.spool), str(folders.hot)]
 
 
 def restarted(folders: Folders) -> Spool:

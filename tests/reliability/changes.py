@@ -37,15 +37,20 @@ def _set(owner: Any, name: str, value: Any) -> None:
 def trace(path: str) -> None:
     """Write a line with the time to `path` for each promise: a picture is accepted, a verdict is in the journal."""
     said = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    claim, append = Spool.claim, Journal.append
+    claim, settle, append = Spool.claim, Spool.settle, Journal.append
+    unsettled: list[str] = []
 
     def traced_claim(self: Spool, file: int, name: str) -> Any:
         claimed = claim(self, file, name)
         if claimed:
             image = claimed[1].image if claimed[1] else None
-            line = f"accepted {claimed[0].job_id} {image.sha256 if image else '?'} {time.monotonic()}\n"
-            os.write(said, line.encode())
+            unsettled.append(f"accepted {claimed[0].job_id} {image.sha256 if image else '?'}")
         return claimed
+
+    def traced_settle(self: Spool) -> None:
+        settle(self)
+        while unsettled:
+            os.write(said, f"{unsettled.pop(0)} {time.monotonic()}\n".encode())
 
     def traced_append(self: Journal, verdict: Verdict) -> Verdict:
         given = append(self, verdict)
@@ -53,6 +58,7 @@ def trace(path: str) -> None:
         return given
 
     _set(Spool, "claim", traced_claim)
+    _set(Spool, "settle", traced_settle)
     _set(Journal, "append", traced_append)
 
 

@@ -97,7 +97,7 @@ def old_passes(link: Link) -> list[str]:
 
 @pytest.mark.timeout(900)
 def test_a_bad_line_brings_no_old_verdict_and_none_twice() -> None:
-    cycles = count(6, 48, 1000)
+    cycles = count(6, 200, 1000)
     target_port = free_port()
     back_s = []
     with ModbusTarget(target_port) as plc, TcpProxy(target_port) as proxy:
