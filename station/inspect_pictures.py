@@ -16,8 +16,8 @@ from station.capture.gate import CaptureLimits
 from station.capture.job_id import new_job_id
 from station.capture.prepare import Preparer, prepare_job
 from station.certificate_file import Certified
+from station.engine.base import Answer, Query
 from station.errors import EngineError, OutputError
-from station.inspection import Inspection
 from station.judge import judge
 from station.measurement import with_measures
 from station.outputs.annotation import annotate
@@ -25,6 +25,7 @@ from station.recipe import Recipe
 from station.recipe_file import load_recipe
 from station.records import Failure, Job, Reason, RegionReport, Timing, Verdict
 from station.settings import Settings
+from station.shift_vote import VotingInspection
 from station.wiring import engine_spec, make_inspection
 from station.worker.engine_host import EngineHost, EngineState, Outcome
 
@@ -77,7 +78,7 @@ def _write(annotated: Picture, path: Path) -> None:
 class OneShotEngine:
     """The engine's process, asked about one job at a time and waited for."""
 
-    def __init__(self, settings: Settings, inspection: Inspection) -> None:
+    def __init__(self, settings: Settings, inspection: VotingInspection) -> None:
         self._inspection = inspection
         self.host = EngineHost(engine_spec(settings), settings.engine.kill_ms)
 
@@ -91,14 +92,24 @@ class OneShotEngine:
 
     def ask(self, job: Job) -> tuple[tuple[RegionReport, ...] | None, Failure | None, float]:
         """Return what was found in the job's regions, or why nothing was, and how long it took in ms."""
-        self.host.submit(job.job_id, self._inspection.queries(job), time.monotonic_ns())
+        answers, ms = self._answers(job, self._inspection.queries(job))
+        if not isinstance(answers, Failure) and (doubts := self._inspection.doubts(job, answers)):
+            votes, more_ms = self._answers(job, doubts)
+            ms += more_ms
+            answers = votes if isinstance(votes, Failure) else self._inspection.settled(answers, votes)
+        if isinstance(answers, Failure):
+            return None, answers, ms
+        return with_measures(self._inspection.regions(answers, ms), job), None, ms
+
+    def _answers(self, job: Job, queries: tuple[Query, ...]) -> tuple[tuple[Answer, ...] | Failure, float]:
+        """Return the answers, or why there are none, and how long they took in ms."""
+        self.host.submit(job.job_id, queries, time.monotonic_ns())
         while not (outcomes := self._turn()):
             pass
         outcome = outcomes[0]
         if outcome.answers is None:
-            return None, Failure(reason=Reason.ENGINE_FAILED, detail=outcome.detail), outcome.ms
-        regions = self._inspection.regions(outcome.answers, outcome.ms)
-        return with_measures(regions, job), None, outcome.ms
+            return Failure(reason=Reason.ENGINE_FAILED, detail=outcome.detail), outcome.ms
+        return outcome.answers, outcome.ms
 
     def close(self) -> None:
         """End the process."""

@@ -24,7 +24,6 @@ from station.engine.frames import EngineSpec
 from station.errors import ConfigurationError
 from station.evidence import evidence_probes
 from station.guards import live_probes, start_probes
-from station.inspection import Inspection
 from station.journal_reader import JournalReader
 from station.judge import judge
 from station.key_files import station_keys
@@ -42,6 +41,7 @@ from station.recipe_file import load_recipe
 from station.records import RegionCrop
 from station.settings import Settings, is_of_this_machine
 from station.shadow_file import shadow_path
+from station.shift_vote import VotingInspection
 from station.supervisor_notify import ServiceNotifier
 from station.watch import Position, Watch
 from station.worker.challenger import Challenger, Material
@@ -124,9 +124,9 @@ def run_challenge(settings: Settings, timeout_s: float) -> ChallengeRun | None:
         return challenge(context, endpoint, timeout_s, _shown_to(settings, endpoint))
 
 
-def make_inspection(recipe: Recipe) -> Inspection:
+def make_inspection(recipe: Recipe) -> VotingInspection:
     """Return the recipe's questions. Raises ConfigurationError if the golden picture cannot be read."""
-    return Inspection(recipe, golden_crops(recipe))
+    return VotingInspection(recipe, golden_crops(recipe))
 
 
 def engine_spec(settings: Settings) -> EngineSpec:
@@ -307,7 +307,7 @@ def _numbered_recipes(settings: Settings) -> dict[int, Recipe]:
 def _product(settings: Settings, recipe: Recipe) -> Product:
     """Return what the worker needs of a recipe. Raises ConfigurationError if its files cannot be read."""
     crops = golden_crops(recipe)
-    return Product(recipe, Inspection(recipe, crops), _material(recipe, crops) if _has_model(settings) else None)
+    return Product(recipe, VotingInspection(recipe, crops), _material(recipe, crops) if _has_model(settings) else None)
 
 
 def _has_model(settings: Settings) -> bool:

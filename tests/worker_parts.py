@@ -153,6 +153,14 @@ class FakeInspection:
             ),
         )
 
+    def doubts(self, job: Job, answers: tuple[Answer, ...]) -> tuple[Query, ...]:  # noqa: ARG002
+        """Return nothing: every answer is clear."""
+        return ()
+
+    def settled(self, answers: tuple[Answer, ...], votes: tuple[Answer, ...]) -> tuple[Answer, ...]:  # noqa: ARG002
+        """Return the first answers."""
+        return answers
+
 
 def make_probe(recipe: Recipe, name: str = "golden", wanted: Wanted = Wanted.OK) -> Probe:
     """Return a probe that the scripted engine answers as `field` or "probe NAME"."""

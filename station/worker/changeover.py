@@ -30,7 +30,7 @@ CHANGE_LIMIT_S = 60
 
 
 class InspectionRules(Protocol):
-    """One recipe's questions, and what the answers mean: `station.inspection.Inspection`."""
+    """One recipe's questions, and what the answers mean: `station.shift_vote.VotingInspection`."""
 
     @property
     def question(self) -> Question:
@@ -41,6 +41,12 @@ class InspectionRules(Protocol):
 
     def regions(self, answers: tuple[Answer, ...], ms: float) -> tuple[RegionReport, ...]:
         """Return what the answers say of each region."""
+
+    def doubts(self, job: Job, answers: tuple[Answer, ...]) -> tuple[Query, ...]:
+        """Return what is to be asked once more before the answers count; mostly nothing."""
+
+    def settled(self, answers: tuple[Answer, ...], votes: tuple[Answer, ...]) -> tuple[Answer, ...]:
+        """Return the answers that count, with what was asked once more."""
 
 
 class Product(NamedTuple):

@@ -121,7 +121,7 @@ class Jobs:
         pending = next((pending for pending in self._pending.values() if pending.queries), None)
         if pending and self._engine.state is EngineState.READY:
             pending.asked_ns = time.monotonic_ns()
-            self._engine.submit(pending.job.job_id, pending.queries, pending.asked_ns)
+            self._engine.submit(pending.job.job_id, pending.doubts or pending.queries, pending.asked_ns)
             failpoints.hit("job-asked")
 
     def take_outcome(self, outcome: Outcome) -> None:
@@ -135,12 +135,27 @@ class Jobs:
         if outcome.died and pending.deaths < MAX_DEATHS:
             pending.asked_ns = None  # asked again once the engine is back, if the deadline allows
             return
+        if self._has_doubts(pending, outcome):
+            self.ask_next()
+            return
         del self._pending[outcome.job_id]
         self._deadlines.remove(outcome.job_id)
         self.ask_next()  # before the disk and the outputs: the engine should not wait for them
         regions, trouble = self._read(pending, outcome)
-        self._conclusion.conclude(Found(pending, regions, trouble, outcome.ms))
+        self._conclusion.conclude(Found(pending, regions, trouble, pending.first_ms + outcome.ms))
         self.conclude_unasked()
+
+    def _has_doubts(self, pending: Pending, outcome: Outcome) -> bool:
+        """Find out whether a part's answers must be asked about once more; then they are kept until that is done."""
+        if outcome.answers is None or pending.doubts or isinstance(pending.check, Probe):
+            return False
+        try:
+            pending.doubts = self._in_force.inspection.doubts(pending.job, outcome.answers)
+        except Exception:  # noqa: BLE001 - outermost guard of a job; reading the answers meets it again and says so
+            return False
+        if pending.doubts:
+            pending.answers, pending.first_ms = outcome.answers, outcome.ms
+        return bool(pending.doubts)
 
     def _find_out(self, pending: Pending) -> None:
         """Find out whether it is a sample of a challenge, whose trigger it answers, and what speaks against it."""
@@ -179,7 +194,10 @@ class Jobs:
             return None, Failure(reason=Reason.ENGINE_FAILED, detail=f"{outcome.detail}{tries}")
         try:
             rules = pending.check.inspection if isinstance(pending.check, Probe) else self._in_force.inspection
-            return with_measures(rules.regions(outcome.answers, outcome.ms), pending.job), None
+            answers = outcome.answers
+            if pending.doubts:
+                answers = self._in_force.inspection.settled(pending.answers, answers)
+            return with_measures(rules.regions(answers, pending.first_ms + outcome.ms), pending.job), None
         except Exception:  # noqa: BLE001 - outermost guard of a job
             return None, self._conclusion.unexpected("reading the answers about", pending.job)
 

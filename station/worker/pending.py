@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from station.challenge_file import Sample
-from station.engine.base import Query
+from station.engine.base import Answer, Query
 from station.guards import Probe
 from station.records import Failure, Job, Timing, TriggerRef
 
@@ -20,6 +20,12 @@ class Pending:
     received_ns: int
     queries: tuple[Query, ...] = ()
     """What the engine is asked; empty when there is nothing to ask: concluded as soon as it is the oldest."""
+    doubts: tuple[Query, ...] = ()
+    """What is asked once more, because an answer was near the limit."""
+    answers: tuple[Answer, ...] = ()
+    """The first answers, while the doubts are asked about."""
+    first_ms: float = 0.0
+    """How long they took."""
     trouble: Failure | None = None
     """Why the engine is not asked, apart from the job's own failure."""
     asked_ns: int | None = None

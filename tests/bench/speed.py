@@ -20,10 +20,10 @@ from station.capture.crop import golden_crops
 from station.capture.gate import CaptureLimits
 from station.capture.prepare import Preparer, prepare_job
 from station.inspect_pictures import OneShotEngine
-from station.inspection import Inspection
 from station.plc_client import PlcClient
 from station.recipe_file import load_recipe
 from station.settings_file import load_settings
+from station.shift_vote import VotingInspection
 from tests.running_station import RunningStation, write_config
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +59,7 @@ def with_model(folder: Path, ask: str, images: int, parts: int) -> list[float]:
     loaded = load_recipe(folder / "recipe.yaml")
     preparer = Preparer(loaded, CaptureLimits(2**26, 10**8))
     jobs = [prepare_job(DEMO / f"part-{k:02d}.jpg", "20260101T000000000-00000000", preparer) for k in range(1, 23)]
-    engine = OneShotEngine(load_settings(ROOT / "config.yaml"), Inspection(loaded, golden_crops(loaded)))
+    engine = OneShotEngine(load_settings(ROOT / "config.yaml"), VotingInspection(loaded, golden_crops(loaded)))
     try:
         engine.start()
         return [timed(lambda: engine.ask(jobs[k % len(jobs)])) for k in range(parts)][3:]  # noqa: B023

@@ -477,3 +477,44 @@ def test_status_tells_of_the_engine(worker: Worker, monkeypatch: pytest.MonkeyPa
     worker.script(Script(load_error="mmproj.gguf is missing"))
     with worker.running():
         wait_until(lambda: any("mmproj.gguf is missing" in text for text in told))
+
+
+class DoubtingInspection(FakeInspection):
+    """Doubts every answer about job "near" once; the votes are then against it."""
+
+    def doubts(self, job: Job, answers: tuple[Answer, ...]) -> tuple[Query, ...]:
+        assert [one.query_id for one in answers] == [job.job_id]
+        if job.job_id != "near":
+            return ()
+        (query,) = self.queries(job)
+        return tuple(msgspec.structs.replace(query, query_id=f"near+{number}") for number in range(2))
+
+    def settled(self, answers: tuple[Answer, ...], votes: tuple[Answer, ...]) -> tuple[Answer, ...]:
+        assert [one.query_id for one in (*answers, *votes)] == ["near", "near+0", "near+1"]
+        choice = msgspec.structs.replace(answers[0].choices[0], chosen="defective")
+        return (msgspec.structs.replace(answers[0], choices=(choice, *answers[0].choices[1:])),)
+
+
+def test_answers_in_doubt_are_asked_about_once_more_before_the_verdict_and_in_its_turn(worker: Worker) -> None:
+    worker.script(Script(delay_ms=30))
+    with worker.running(inspection=DoubtingInspection()):
+        worker.wait_ready()
+        worker.send(make_job("a"), make_job("near"), make_job("c"))
+        acked = [worker.hear() for _ in range(3)]
+    assert [ack.job_id for ack in acked if isinstance(ack, messages.Ack)] == ["a", "near", "c"]
+    assert [verdict.evaluation for verdict in worker.shown.verdicts] == [
+        Evaluation.OK, Evaluation.NOT_OK, Evaluation.OK,
+    ]  # fmt: skip
+    once, twice, _ = (verdict.ms.inference for verdict in worker.shown.verdicts)
+    assert twice > once + 20
+
+
+def test_answers_in_doubt_that_come_too_late_are_no_verdict(worker: Worker) -> None:
+    worker.script(Script(delay_ms=150))
+    with worker.running(deadline_ms=200, inspection=DoubtingInspection()):
+        worker.wait_ready()
+        worker.send(make_job("near"))
+        ack = worker.hear()
+    assert isinstance(ack, messages.Ack)
+    (verdict,) = worker.shown.verdicts
+    assert (verdict.evaluation, verdict.reason) == (Evaluation.UNDEFINED, Reason.DEADLINE_PASSED)

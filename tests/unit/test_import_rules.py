@@ -18,8 +18,8 @@ PURE = set(
     " outputs.plc_export outputs.plc_document outputs.plc_control outputs.handshake outputs.handshake_state"
     " outputs.handshake_tables outputs.plc_rules"
     " outputs.plc_client_block capture worker worker.pairing finding json_text invariants failpoints"
-    " certificate challenge evidence guards log_limit shadow measurement planted orders opcua opcua.companion"
-    " opcua.state_machine opcua.vision".split()
+    " certificate challenge evidence guards log_limit shadow shift_vote measurement planted orders opcua"
+    " opcua.companion opcua.state_machine opcua.vision".split()
 )
 SERVICES = {"capture.service", "worker.service", "opcua.service"}
 TOP = set(
