@@ -35,6 +35,13 @@ def test_all_columns_are_read(tmp_path: Path) -> None:
     )
 
 
+def test_a_study_names_station_set_up_and_recapture(tmp_path: Path) -> None:
+    text = "image,evaluation,part_id,station,set_up,recapture\na.png,OK,P1,left,day,2\nb.png,OK,P1,,day,3\n"
+    first, second = read_labels(labelled(tmp_path, text))
+    assert (first.station, first.set_up, first.recapture) == ("left", "day", "2")
+    assert second.station is None
+
+
 def test_two_columns_are_enough(tmp_path: Path) -> None:
     assert read_labels(labelled(tmp_path, "image,evaluation\na.png,OK\n")) == (Label("a.png", Evaluation.OK),)
 
