@@ -12,7 +12,7 @@ import msgspec
 from station.shadow import ShadowLine
 
 FILE_NAME, OLD_NAME = "shadow.jsonl", "shadow.jsonl.old"
-MOST_BYTES = 256 * 1024 * 1024
+MOST_BYTES = 32 * 1024 * 1024
 """A longer file becomes the old one, whose place it takes."""
 
 

@@ -164,8 +164,7 @@ class Shadow:
         self.problem = problem
         logger.error("The shadow %s does not judge until the worker's next start: %s", self._manifest, problem)
         self._write(ShadowState(str(self._manifest), problem, _now()))
-        self._waiting.clear()
-        self._engine.close()
+        self._waiting.clear()  # its engine is not there any more: nothing to wait for in the worker's loop
 
     def _tell_dropped(self) -> None:
         if self._dropped:

@@ -10,10 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from station import shadow_file
 from station.engine.scripted import SCRIPT_VARIABLE, Script
 from station.records import Evaluation
 from station.shadow import ShadowDropped, ShadowJudged, ShadowLine, report_of
-from station.shadow_file import read_lines
+from station.shadow_file import append_line, read_lines
 from station.worker.engine_host import EngineHost, EngineState
 from station.worker.shadow import KEPT_PARTS, Shadow
 from tests.integration.test_worker_service import SPEC, Worker
@@ -125,3 +126,14 @@ def test_a_shadow_that_does_not_fit_into_memory_is_refused_in_words_and_the_line
         wait_until(lambda: huge.problem)
     assert "MiB of memory" in report_of(beside.lines, {}).problem
     assert beside.host.starts == 0
+
+
+def test_a_long_file_makes_room_and_a_torn_line_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shadow_file, "MOST_BYTES", 30)
+    path = tmp_path / "shadow.jsonl"
+    for count in (1, 2, 3, 4, 5):
+        append_line(path, ShadowDropped(count))
+    with path.open("ab") as file:
+        file.write(b'{"type":"dropped","cou')
+    assert list(read_lines(path)) == [ShadowDropped(3), ShadowDropped(4), ShadowDropped(5)]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["shadow.jsonl", "shadow.jsonl.old"]
