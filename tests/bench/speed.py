@@ -2,23 +2,31 @@
 
 1. The station without inference: real services as processes, scripted engine, 1600 x 1200 JPEG; from the rename that
    completes the file until a Modbus master has read the verdict's registers.
-2. A whole part (27 pins) with the shipped model in the engine's own process, asked by pins and by report.
+2. What of that is computing, by processor time, and what one wait for the disk takes: a claim waits for one of a file,
+   the journal for one of its log, and the folders' are made beside the computing.
+3. A whole part (27 pins) with the shipped model in the engine's own process, asked by pins and by report.
 Prints a table; figures belong into docs/benchmarks.md, with this command.
 """
 
 import argparse
+import os
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import yaml
 
-from station.capture.crop import golden_crops
-from station.capture.gate import CaptureLimits
+from station.capture.crop import crops, golden_crops, golden_picture
+from station.capture.folder_sync import fsync_folders
+from station.capture.gate import CaptureLimits, declared_size, decode
+from station.capture.measure import PinMeasurer
+from station.capture.picture_file import read_path
 from station.capture.prepare import Preparer, prepare_job
+from station.capture.registration import PartFinder
 from station.inspect_pictures import OneShotEngine
 from station.plc_client import PlcClient
 from station.recipe_file import load_recipe
@@ -29,6 +37,8 @@ from tests.running_station import RunningStation, write_config
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "calibration/recipes/pins-27/recipe.yaml"
 DEMO = ROOT / "calibration/demo"
+
+T = TypeVar("T")
 
 
 def without_inference(folder: Path, parts: int) -> list[float]:
@@ -48,6 +58,49 @@ def without_inference(folder: Path, parts: int) -> list[float]:
                 times.append(1e3 * (time.perf_counter() - start))
         station.expected_code = 0
     return times[10:]
+
+
+def steps() -> dict[str, list[float]]:
+    """Return processor milliseconds of each step from the file's bytes to the engine's question."""
+    recipe = load_recipe(RECIPE)
+    preparer = Preparer(recipe, CaptureLimits(2**26, 10**8))
+    golden = golden_crops(recipe)
+    inspection, finder = VotingInspection(recipe, golden), PartFinder(recipe.file.registration, golden_picture(recipe))
+    measurers = [PinMeasurer(region, golden[region.region_id], None) for region in recipe.file.regions]
+    times: dict[str, list[float]] = {}
+    for number in range(200):
+        picture = read_path(DEMO / f"part-{number % 22 + 1:02d}.jpg", 2**26)
+        size = declared_size(picture.image.name, picture.data, picture.image.size_bytes, preparer.limits)
+        frame = _timed(times, "decode the JPEG", lambda: decode(picture.image.name, picture.data, size))  # noqa: B023
+        pose = _timed(times, "find the part", lambda: finder.find(frame))  # noqa: B023
+        regions = _timed(times, "crop the regions", lambda: crops(frame, recipe, pose))  # noqa: B023
+        _timed(times, "measure each pin", lambda: [m.measure(c) for m, c in zip(measurers, regions, strict=True)])  # noqa: B023
+        job = prepare_job(DEMO / picture.image.name, "20260101T000000000-00000000", preparer)
+        _timed(times, "make the question", lambda: inspection.queries(job))  # noqa: B023
+    return times
+
+
+def _timed(times: dict[str, list[float]], step: str, action: Callable[[], T]) -> T:
+    began = time.process_time()
+    result = action()
+    times.setdefault(step, []).append(1e3 * (time.process_time() - began))
+    return result
+
+
+def disk_waits(folder: Path) -> dict[str, list[float]]:
+    """Return milliseconds of the kinds of waits for the disk: a new file of 200 kB, 4 kB more of a log, a folder."""
+    times: dict[str, list[float]] = {"wait for a new file": [], "wait for the journal": [], "wait for one folder": []}
+    with (folder / "log").open("ab", buffering=0) as log:
+        for number in range(100):
+            path = folder / f"{number}.jpg"
+            path.write_bytes(bytes(200_000))
+            with path.open("rb") as file:
+                times["wait for a new file"].append(timed(lambda: os.fsync(file.fileno())))
+            path.rename(folder / f"{number}.taken")
+            times["wait for one folder"].append(timed(lambda: fsync_folders([folder])))
+            log.write(bytes(4096))
+            times["wait for the journal"].append(timed(lambda: os.fsync(log.fileno())))
+    return times
 
 
 def with_model(folder: Path, ask: str, images: int, parts: int) -> list[float]:
@@ -89,6 +142,10 @@ def main() -> None:
     sys.stdout.write("| what | n | p50 ms | p99 ms | max ms |\n| --- | --- | --- | --- | --- |\n")
     with tempfile.TemporaryDirectory() as folder:
         show("complete file to PLC registers, without inference", without_inference(Path(folder), parts))
+        for step, times in disk_waits(Path(folder)).items():
+            show(step, times)
+    for step, times in steps().items():
+        show(f"processor time: {step}", times)
     for ask, images in (("pins", 1), ("report", 1), ("report", 2)):
         with tempfile.TemporaryDirectory() as folder:
             times = with_model(Path(folder), ask, images, max(20, parts // 4))
