@@ -6,6 +6,7 @@ import shutil
 import struct
 import subprocess
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -48,11 +49,14 @@ class LoopDisk:
     def unmount(self) -> None:
         """Unmount it, as soon as the processes that were killed have let go of it."""
         for _ in range(400):
-            with suppress(subprocess.CalledProcessError):
+            with suppress(OSError):
                 _run("umount", str(self.folder))
                 return
             time.sleep(0.005)
-        _run("umount", str(self.folder))
+        try:
+            _run("umount", str(self.folder))
+        except OSError as error:
+            raise OSError(f"{error}; held by {list(_holders(self.folder)) or 'nobody in /proc'}") from error
 
     def cut(self) -> float:
         """Cut the power. Returns time.monotonic() from before: what was promised since is undecided."""
@@ -72,8 +76,8 @@ def why_not(folder: Path) -> str:
     disk = LoopDisk(folder / "try.ext4", folder / "try", 8)
     try:
         disk.mount()
-    except subprocess.CalledProcessError as error:
-        return f"a loop device cannot be mounted here: {error.stderr}"
+    except OSError as error:
+        return f"a loop device cannot be mounted here: {error}"
     try:
         disk.cut()
     except OSError as error:
@@ -83,5 +87,16 @@ def why_not(folder: Path) -> str:
     return ""
 
 
+def _holders(folder: Path) -> Iterator[str]:
+    """Yield who has a file or its working folder below `folder`."""
+    for link in (*Path("/proc").glob("[0-9]*/fd/*"), *Path("/proc").glob("[0-9]*/cwd")):
+        with suppress(OSError):
+            if (target := link.readlink()).is_relative_to(folder):
+                yield f"process {link.parts[2]} ({Path('/proc', link.parts[2], 'comm').read_text().strip()}): {target}"
+
+
 def _run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
+    """Run it to its end. Raises OSError with what it said."""
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    if done.returncode:
+        raise OSError(f"{' '.join(command)}: {done.stderr.strip()}")
