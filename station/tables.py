@@ -126,13 +126,13 @@ def print_shadow(found: ShadowReport, configured: Path | None) -> None:
             out.print(f"{name:12}{errors.escapes} escapes of {found.defective}, {errors.false_rejects} false rejects"
                       f" of {found.good} parts that a person judged", markup=False)  # fmt: skip
     for one in found.differences:
-        truth = f"; really {one.truth}" if one.truth else ""
-        out.print(f"{one.job_id}  active {one.active_said} {';'.join(one.active_bad)},"
-                  f" shadow {one.shadow_said} {';'.join(one.shadow_bad)}{truth}", markup=False)  # fmt: skip
+        said = (("active", one.active_said, one.active_bad), ("shadow", one.shadow_said, one.shadow_bad))
+        words = ", ".join(" ".join(filter(None, (who, what, ";".join(bad)))) for who, what, bad in said)
+        out.print(f"{one.job_id}  {words}{f'; really {one.truth}' if one.truth else ''}", markup=False)
 
 
 def _shadow(found: ShadowReport) -> str:
-    judged = f"{found.judged} judged, {found.agreed} as the active model, {found.dropped} dropped"
+    judged = f"{found.judged} judged, {found.agreed} of them like the active model, {found.dropped} dropped"
     return f"{judged}; does not judge: {found.problem}" if found.problem else judged
 
 

@@ -55,8 +55,8 @@ def test_the_shadow_judges_beside_the_line_and_people_tell_who_was_right(tmp_pat
         assert JournalReader(tmp_path / "journal.sqlite").of_job(good.job_id) == good
         told = station(["model", "shadow", "--config", config])
         assert "active      1 escapes of 2, 0 false rejects of 0 parts" in told.stdout
-        assert f"{good.job_id}  active OK , shadow NOT_DECIDABLE ; really NOT_OK" in told.stdout
-        assert "2 judged, 0 as the active model, 0 dropped" in station(["status", "--config", config]).stdout
+        assert f"{good.job_id}  active OK, shadow NOT_DECIDABLE; really NOT_OK" in told.stdout
+        assert "2 judged, 0 of them like the active model, 0 dropped" in station(["status", "--config", config]).stdout
         assert "person         NOT_OK, field/A1 bent" in station(["trace", good.job_id, "--config", config]).stdout
         collected = station(["collect", tmp_path / "set", "--config", config])
         assert collected.stdout.startswith(
