@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from calibration import evaluation, evaluation_html
-from calibration.evaluation import SetReport
+import msgspec
+
+from calibration import evaluation, evaluation_html, wordings
+from calibration.evaluation import SetReport, Share
 from calibration.run_set import LabelledSet
 from calibration.seen import Seen, parts_of
 from calibration.tables import with_progress
@@ -21,12 +23,21 @@ from station.recipe_file import load_recipe
 from station.settings import Settings
 
 
-def evaluate(settings: Settings, folder: Path, models: Sequence[Path], out: Path) -> SetReport:
-    """Judge every picture of the set with every model, write the files and return the report."""
+def evaluate(
+    settings: Settings, folder: Path, models: Sequence[Path], out: Path, *, in_other_words: bool = False
+) -> SetReport:
+    """Judge every picture of the set with every model, write the files and return the report.
+
+    `in_other_words`: ask about some of the pictures again, in other words.
+    """
     labelled = LabelledSet(settings, load_recipe(settings.recipe), folder)
     asked: Sequence[Path | None] = models or [None]
     runs = [_run(labelled, model) for model in asked]
     report = _report(labelled, runs)
+    if in_other_words:
+        some = LabelledSet(settings, labelled.recipe, folder, only=wordings.spread(list(labelled.labels)))
+        reworded = (wordings.changed_by_wording(some, seen, model) for seen, model in zip(runs, asked, strict=True))
+        report = _with_rates(report, list(reworded))
     pictures = {
         f"{model.model.sha256}/{one.image}": labelled.annotated_jpeg(one)
         for model, seen in zip(report.models, runs, strict=True)
@@ -34,6 +45,14 @@ def evaluate(settings: Settings, folder: Path, models: Sequence[Path], out: Path
     }
     _write(out, report, runs, pictures)
     return report
+
+
+def _with_rates(report: SetReport, more: Sequence[dict[str, Share]]) -> SetReport:
+    models = (
+        msgspec.structs.replace(model, rates=model.rates | rates)
+        for model, rates in zip(report.models, more, strict=True)
+    )
+    return msgspec.structs.replace(report, models=tuple(models))
 
 
 def _run(labelled: LabelledSet, model: Path | None) -> list[Seen]:

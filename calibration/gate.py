@@ -7,6 +7,7 @@ judge it the way of the line. Out: a Gate, also as gate.json beside the manifest
 import hashlib
 from pathlib import Path
 
+from calibration import wordings
 from calibration.evaluate import evaluate
 from calibration.evaluation import ModelReport
 from station.errors import OutputError
@@ -14,12 +15,12 @@ from station.labels import FILE_NAME
 from station.model_releases import Gate, write_gate
 from station.settings import Settings
 
-NO_MORE_THAN_ACTIVE = ("escapes", "false rejects", "undecidable, said OK")
+NO_MORE_THAN_ACTIVE = ("escapes", "false rejects", "undecidable, said OK", *wordings.RATES)
 
 
 def compare(settings: Settings, candidate: Path, folder: Path, out: Path) -> Gate:
     """Measure both and write down which is better. Raises StationError."""
-    report = evaluate(settings, folder, [settings.model, candidate.absolute()], out)
+    report = evaluate(settings, folder, [settings.model, candidate.absolute()], out, in_other_words=True)
     active, new = report.models
     reasons = shortcomings(active, new)
     gate = Gate(
@@ -42,13 +43,13 @@ def compare(settings: Settings, candidate: Path, folder: Path, out: Path) -> Gat
 def shortcomings(active: ModelReport, new: ModelReport) -> tuple[str, ...]:
     """Return why the new release is not better; nothing when it is.
 
-    It must make no kind of error more often, and must be right on more pictures; on as many only if its probabilities
-    are better too (log loss).
+    It must make no kind of error more often, hang on the words of the question no more, and must be right on more
+    pictures; on as many only if its probabilities are better too (log loss).
     """
     found = [
         f"{name}: {new.rates[name].k} of {new.rates[name].n}, the active release {active.rates[name].k}"
         for name in NO_MORE_THAN_ACTIVE
-        if name in new.rates and new.rates[name].k > active.rates[name].k
+        if name in new.rates and name in active.rates and new.rates[name].k > active.rates[name].k
     ]
     right, before = new.rates["judgement right"], active.rates["judgement right"]
     surer = new.log_loss is not None and active.log_loss is not None and new.log_loss < active.log_loss

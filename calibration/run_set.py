@@ -22,6 +22,7 @@ from station.outputs.annotation import annotate
 from station.recipe import Recipe
 from station.records import Job
 from station.settings import Settings
+from station.shift_vote import VotingInspection
 from station.wiring import make_inspection
 
 JPEG_QUALITY = 75
@@ -43,10 +44,13 @@ class LabelledSet:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def seen(self, model: Path | None = None) -> Iterator[Seen]:
-        """Yield each picture as the model (its manifest; None: that of the settings) judges it. Raises StationError."""
+    def seen(self, model: Path | None = None, inspection: VotingInspection | None = None) -> Iterator[Seen]:
+        """Yield each picture as the model (its manifest; None: that of the settings) judges it. Raises StationError.
+
+        `inspection`: other questions than the recipe's.
+        """
         settings = self._settings.model_copy(update={"model": model}) if model else self._settings
-        engine = OneShotEngine(settings, make_inspection(self.recipe))
+        engine = OneShotEngine(settings, inspection or make_inspection(self.recipe))
         try:
             engine.start()
             for number, (image, labels) in enumerate(self.labels.items(), 1):

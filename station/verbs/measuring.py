@@ -123,6 +123,9 @@ def evaluate(
     as_json: AsJson = False,
     model: Annotated[list[Path] | None, typer.Option(metavar="MANIFEST", help="A model; several are compared.")] = None,
     out: Annotated[Path, typer.Option(help="Where evaluation.html, .json and the verdicts go.")] = Path("evaluation"),
+    wordings: Annotated[
+        bool, typer.Option("--wordings", help="Ask about some pictures again, in four other wordings.")
+    ] = False,
 ) -> None:
     """Measure how right the station is on a labelled set.
 
@@ -133,7 +136,7 @@ def evaluate(
     from station.json_text import as_text
 
     quiet()
-    report = measure(settings_of(config), folder, model or [], out)
+    report = measure(settings_of(config), folder, model or [], out, in_other_words=wordings)
     if as_json:
         typer.echo(as_text(report))
     else:

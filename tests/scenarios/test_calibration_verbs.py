@@ -31,8 +31,9 @@ def test_evaluate_measures_a_set_and_writes_its_files(tmp_path: Path) -> None:
     assert (model["rates"]["escapes"]["k"], model["rates"]["escapes"]["n"]) == (1, 1)
     assert "SIMULATED" in (out / "evaluation.html").read_text()
     assert len((out / "verdicts.jsonl").read_text().splitlines()) == 3
-    shown = station(["evaluate", labelled, "--config", config, "--out", out]).stdout
+    shown = station(["evaluate", labelled, "--config", config, "--out", out, "--wordings"], 60).stdout
     assert "escapes" in shown
+    assert "changed, asked in lines" in shown
     assert "wrong: bad.png: known NOT_OK missing A1, said OK" in shown
 
 

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from calibration.evaluation import ModelReport, model_report
+from calibration.evaluation import ModelReport, model_report, share
 from calibration.gate import shortcomings
 from calibration.seen import Seen, seen_of
+from calibration.wordings import RATES
 from station.labels import Label
 from station.records import Evaluation
 from tests.verdicts import IMAGE, make_region, make_verdict
@@ -49,3 +50,14 @@ def test_one_escape_more_is_not_made_good_by_being_right_more_often() -> None:
 def test_what_was_simulated_is_never_released() -> None:
     found = shortcomings(report(NOT_OK, OK, OK, OK), report(OK, OK, NOT_OK, NOT_OK, simulated=True))
     assert found == ("simulated: no model judged",)
+
+
+def test_a_release_that_hangs_on_the_words_more_is_not_better() -> None:
+    before, new = report(OK, NOT_OK, NOT_OK, NOT_OK), report(OK, OK, NOT_OK, NOT_OK)
+
+    def worded(model: ModelReport, changed: int) -> ModelReport:
+        return msgspec.structs.replace(model, rates=model.rates | {RATES[0]: share(changed, 4)})
+
+    assert shortcomings(worded(before, 1), worded(new, 1)) == ()
+    assert shortcomings(worded(before, 0), worded(new, 1)) == (f"{RATES[0]}: 1 of 4, the active release 0",)
+    assert shortcomings(before, worded(new, 1)) == (), "the active one could not be asked so"
