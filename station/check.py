@@ -97,8 +97,6 @@ def _files(settings: Settings) -> Iterator[tuple[Callable[[Path], object], Path]
         yield _read_samples, path
     if settings.engine.kind == "llama":
         yield load_manifest, settings.model
-        if settings.shadow:
-            yield load_manifest, settings.shadow
 
 
 def _recipes(settings: Settings) -> list[Path]:
@@ -172,8 +170,8 @@ def _shadow(settings: Settings) -> Iterator[Finding]:
     """Say of the second model, if there is one, whether it can judge beside the active one."""
     if settings.shadow is None or settings.engine.kind == "scripted":
         return
-    manifest = load_manifest(settings.shadow)
     try:
+        manifest = load_manifest(settings.shadow)
         verify(manifest)
     except ConfigurationError as error:
         yield Finding(level=Level.WARN, what="shadow", found=" ".join(error.problems), to_do=error.hint)

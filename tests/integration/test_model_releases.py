@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from station.check import check
 from station.errors import ConfigurationError
+from station.finding import Finding, Level
 from station.manifest import load_manifest
 from station.model_orders import ways
 from station.model_releases import Gate, changes, promote, releases, rollback, set_shadow, write_gate
@@ -166,3 +168,15 @@ def test_a_shadow_must_be_another_release_and_whole_and_fit_into_memory(config: 
     with pytest.raises(ConfigurationError, match="not the exported file"):
         set_shadow(load_settings(config), manifest(config, "new"))
     assert config.read_text() == before
+
+
+def test_the_check_warns_of_a_shadow_that_cannot_judge(config: Path) -> None:
+    set_shadow(load_settings(config), manifest(config, "new"))
+    assert shadow_finding(config).level is Level.OK
+    manifest(config, "new").write_text("{")
+    found = shadow_finding(config)
+    assert (found.level, "not JSON" in found.found) == (Level.WARN, True)
+
+
+def shadow_finding(config: Path) -> Finding:
+    return next(finding for finding in check(config) if finding.what == "shadow")
