@@ -146,7 +146,8 @@ class Bench:
         start = time.perf_counter()
         regions = None
         if job.failure is None:
-            regions = with_measures(inspection.regions(self.engines[ask].ask(inspection.queries(job)), 0.0), job)
+            answers = self.engines[ask].ask(inspection.queries(job))
+            regions = with_measures(inspection.regions(answers, 0.0), job, self.recipe.file.measurement)
         ms = 1e3 * (time.perf_counter() - start)
         judgement = judge(self.recipe, job, regions, None, None)
         said: dict[str, object] = {

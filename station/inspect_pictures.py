@@ -99,7 +99,7 @@ class OneShotEngine:
             answers = votes if isinstance(votes, Failure) else self._inspection.settled(answers, votes)
         if isinstance(answers, Failure):
             return None, answers, ms
-        return with_measures(self._inspection.regions(answers, ms), job), None, ms
+        return with_measures(self._inspection.regions(answers, ms), job, self._inspection.recipe.measurement), None, ms
 
     def _answers(self, job: Job, queries: tuple[Query, ...]) -> tuple[tuple[Answer, ...] | Failure, float]:
         """Return the answers, or why there are none, and how long they took in ms."""

@@ -135,6 +135,8 @@ class Measurement(Section):
 
     veto: bool = False
     """True: a pin that the model passed and the measurement does not find, or finds too far off, is not decidable."""
+    missing: bool = False
+    """True: a pin that the model cannot decide about and the measurement does not find is missing, so NOT_OK."""
     min_presence: float = Field(default=0.5, ge=0, le=1)
     """Least correlation with the golden picture's pin."""
     max_offset_px: float = Field(default=1000, gt=0, le=1000)

@@ -15,6 +15,7 @@ from station.camera import Camera
 from station.camera_file import read_camera, size_problem
 from station.errors import ConfigurationError
 from station.expectation import Key
+from station.measurement import MISSING
 from station.recipe import Box, Recipe, RecipeFile
 from station.settings_file import read_yaml
 
@@ -126,6 +127,8 @@ def _pins_outside(recipe: RecipeFile) -> Iterator[Problem]:
 
 
 def _names(recipe: RecipeFile) -> Iterator[Problem]:
+    if recipe.measurement.missing and MISSING not in recipe.defect_modes:
+        yield ("measurement", "missing"), f'needs the mode "{MISSING}" in defect_modes.'
     yield from _repeated(("regions",), "region_id", (region.region_id for region in recipe.regions))
     yield from _repeated(("defect_modes",), "mode", recipe.defect_modes)
     for place, region in enumerate(recipe.regions):

@@ -197,7 +197,8 @@ class Jobs:
             answers = outcome.answers
             if pending.doubts:
                 answers = self._in_force.inspection.settled(pending.answers, answers)
-            return with_measures(rules.regions(answers, pending.first_ms + outcome.ms), pending.job), None
+            limits = self._in_force.recipe.file.measurement
+            return with_measures(rules.regions(answers, pending.first_ms + outcome.ms), pending.job, limits), None
         except Exception:  # noqa: BLE001 - outermost guard of a job
             return None, self._conclusion.unexpected("reading the answers about", pending.job)
 

@@ -136,7 +136,7 @@ class Shadow:
             return
         self._starts_before = self._engine.starts
         try:
-            regions = with_measures(inspection.regions(outcome.answers, outcome.ms), part.job)
+            regions = with_measures(inspection.regions(outcome.answers, outcome.ms), part.job, recipe.file.measurement)
             line = self._line(recipe, part, regions, outcome.ms)
         except Exception:  # noqa: BLE001 - outermost guard of a part: the shadow must not end the worker
             self._dropped += 1

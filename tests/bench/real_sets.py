@@ -146,7 +146,10 @@ def die_field(out: Path) -> RealSet:
     golden = write_set(out / "train", [pictures[0]])
     corners = tuple((x + DIE_MARGIN_PX, y + DIE_MARGIN_PX) for x, y in DIE_CORNERS)
     teach([golden / pictures[0][0]], Known(13 * 11, grid=(13, 11), places=corners), out / "recipe")
-    return RealSet(out.name, out / "recipe/recipe.yaml", write_set(out / "measure", pictures[1:]), golden)
+    path = out / "recipe/recipe.yaml"
+    if "measurement:" not in path.read_text():
+        path.write_text(path.read_text() + "measurement: {missing: true}\n")
+    return RealSet(out.name, path, write_set(out / "measure", pictures[1:]), golden)
 
 
 def board_names() -> list[str]:

@@ -1,4 +1,4 @@
-"""The measurement may take an OK away, and nothing else."""
+"""The measurement may take an OK away, call an undecided pin missing where the recipe wants it, and nothing else."""
 
 import itertools
 
@@ -8,7 +8,7 @@ import pytest
 from station.judge import judge
 from station.measurement import objection, with_measures
 from station.recipe import Measurement, Recipe
-from station.records import Evaluation, PinMeasure, Reason
+from station.records import Evaluation, PinMeasure, Reason, RegionReport
 from tests.pictures import PINS, make_recipe
 from tests.verdicts import make_job, make_region, make_verdict
 
@@ -26,7 +26,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
 
 def asked(measures: dict[str, PinMeasure], **region: tuple[str, ...]) -> list[object]:
     crop = msgspec.structs.replace(JOB.crops[0], measured=tuple(measures.get(pin, THERE) for pin in PINS))
-    return list(with_measures([make_region(**region)], msgspec.structs.replace(JOB, crops=(crop,))))
+    return list(with_measures([make_region(**region)], msgspec.structs.replace(JOB, crops=(crop,)), LIMITS))
 
 
 @pytest.mark.parametrize(
@@ -53,10 +53,44 @@ def test_a_pin_that_the_model_rejects_needs_no_objection() -> None:
 
 
 def test_without_measures_the_reports_stay() -> None:
-    assert with_measures([make_region()], JOB) == (make_region(),)
+    assert with_measures([make_region()], JOB, LIMITS) == (make_region(),)
     assert objection(LIMITS, [make_region()]) == ""
 
 
 def test_no_number_is_an_objection() -> None:
     nan = msgspec.structs.replace(THERE, presence=float("nan"))
     assert "A1" in objection(LIMITS, asked({"A1": nan}))  # type: ignore[arg-type]
+
+
+def with_missing(measures: dict[str, PinMeasure], *, missing: bool = True, **region: tuple[str, ...]) -> RegionReport:
+    """Return what becomes of a region where the measurement may say that a pin is missing."""
+    crop = msgspec.structs.replace(JOB.crops[0], measured=tuple(measures.get(pin, THERE) for pin in PINS))
+    job = msgspec.structs.replace(JOB, crops=(crop,))
+    (found,) = with_measures([make_region(**region)], job, LIMITS.model_copy(update={"missing": missing}))
+    return found
+
+
+def test_a_pin_that_the_model_cannot_decide_about_and_that_is_not_found_is_missing(recipe: Recipe) -> None:
+    found = with_missing({"B3": GONE, "A1": GONE}, unsure=("A1", "A2", "B3"))
+    assert (found.evaluation, found.reason) == (Evaluation.NOT_OK, Reason.DEFECT_FOUND)
+    assert (found.defect_mode, found.defect_position, found.pins_counted) == ("missing", "A1;B3", len(PINS) - 2)
+    assert "- quantity of pins->6 pins\n- your judgement->defective\n- defect mode->missing" in found.report
+    assert judge(recipe, JOB, [found], None, None).evaluation is Evaluation.NOT_OK
+    beside = with_missing({"B3": GONE}, unsure=("B3",), ng=("A2",))
+    assert (beside.defect_mode, beside.defect_position, beside.pins_counted) == ("bent", "A2;B3", len(PINS) - 1)
+
+
+@pytest.mark.parametrize("measure", [THERE, GONE, ASIDE])
+@pytest.mark.parametrize("ng", [(), ("A2",)])
+@pytest.mark.parametrize("unsure", [(), ("B3",)])
+@pytest.mark.parametrize("missing", [True, False])
+def test_what_the_model_passed_or_rejected_stays_and_nothing_becomes_ok(
+    measure: PinMeasure, ng: tuple[str, ...], unsure: tuple[str, ...], missing: bool
+) -> None:
+    before = make_region(ng=ng, unsure=unsure)
+    after = with_missing(dict.fromkeys(PINS, measure), missing=missing, ng=ng, unsure=unsure)
+    for was, now in zip(before.pins, after.pins, strict=True):
+        is_gone = missing and measure is GONE and was.evaluation is Evaluation.NOT_DECIDABLE
+        assert now.evaluation is (Evaluation.NOT_OK if is_gone else was.evaluation)
+        assert now.p_defect == was.p_defect
+    assert (after.evaluation is Evaluation.OK) == (before.evaluation is Evaluation.OK)

@@ -181,3 +181,9 @@ def test_a_calibration_with_mistakes_names_each(tmp_path: Path) -> None:
     text = "\n".join(problems(path))
     assert "camera.yaml:1: width_px: found 3" in text
     assert "lens.fx_px: found -1" in text
+
+
+def test_what_the_measurement_may_call_missing_needs_that_mode(tmp_path: Path) -> None:
+    assert load_recipe(changed(tmp_path / "with", measurement={"missing": True})).file.measurement.missing
+    (problem,) = problems(changed(tmp_path / "without", measurement={"missing": True}, defect_modes=["bent"]))
+    assert 'measurement.missing: needs the mode "missing" in defect_modes.' in problem
