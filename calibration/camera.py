@@ -168,20 +168,20 @@ def _lens_checks(camera: Camera, fit: LensFit, used: Sequence[View]) -> tuple[Ch
             "tilt the board to each side, by 20 to 40 deg",
         ),
         _check(
-            "field covered", f"{lens.coverage:.0%}", f"{LEAST_COVERAGE:.0%}", lens.coverage >= LEAST_COVERAGE,
+            "field covered", f"{lens.coverage:.0%}", f"{LEAST_COVERAGE:.0%} or more", lens.coverage >= LEAST_COVERAGE,
             "take pictures with the board where none was, see the overlay",
         ),
         _check(
-            "corners of the field", ", ".join(bare) or "all four", "all four", not bare,
+            "corners of the field", "not " + ", ".join(bare) if bare else "all four", "all four", not bare,
             "move the board right into those corners",
         ),
         _check(
-            "reprojection error", f"{lens.error_px:.3f} px", f"{MOST_ERROR_PX} px", lens.error_px <= MOST_ERROR_PX,
-            "is the board flat, sharp, and still while it is taken?",
+            "reprojection error", f"{lens.error_px:.3f} px", f"{MOST_ERROR_PX} px at most",
+            lens.error_px <= MOST_ERROR_PX, "is the board flat, sharp, and still while it is taken?",
         ),
         _check("pictures that do not fit", ", ".join(off) or "none", "none", not off, "take these out or anew"),
         _check(
-            "focal length", f"+- {fit.focal_spread:.2%}", f"{MOST_FOCAL_SPREAD:.1%}",
+            "focal length", f"+- {fit.focal_spread:.2%}", f"{MOST_FOCAL_SPREAD:.1%} at most",
             fit.focal_spread <= MOST_FOCAL_SPREAD, "more pictures, more tilt, larger in the view",
         ),
         _change_check("scale over the flat view", camera),
@@ -192,7 +192,7 @@ def _marker_checks(camera: Camera, used: Sequence[View]) -> tuple[Check, ...]:
     side = min(float(np.linalg.norm(view.places[1] - view.places[0])) for view in used)
     return (
         _check(
-            "marker", f"{side:.0f} px", f"{LEAST_MARKER_PX} px", side >= LEAST_MARKER_PX, "take a larger marker"
+            "marker", f"{side:.0f} px", f"{LEAST_MARKER_PX} px or more", side >= LEAST_MARKER_PX, "take a larger marker"
         ),
         _change_check("scale from picture to picture", camera),
     )  # fmt: skip
@@ -220,7 +220,7 @@ def _bare_corners(seen: np.ndarray[tuple[int, int], np.dtype[np.bool_]]) -> list
         "lower left": seen[-2:, :2],
         "lower right": seen[-2:, -2:],
     }
-    return [f"{name} not" for name, cells in corners.items() if not cells.any()]
+    return [name for name, cells in corners.items() if not cells.any()]
 
 
 def _write(out: Path, text: str | None, overlay: bytes) -> None:
