@@ -12,7 +12,6 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
-import compare_hf
 import measure
 import network
 import numpy as np
@@ -71,7 +70,7 @@ def compare(parts: int, manifest: Path, asker: network.Asker) -> dict[str, float
     pins = same = same_mode = 0
     apart: list[float] = []
     for number in range(parts):
-        job = compare_hf.draw_job(number, preparer)
+        job = measure.drawn_job(77, number, preparer)
         queries = inspection.queries(job)
         ours = [llama_says(answer) for answer in engine.ask(queries)]
         theirs = torch_says(asker, queries, [judgement for _, judgement, _ in ours])
