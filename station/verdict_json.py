@@ -4,6 +4,7 @@ Enums are words; `reason` is its name in lower case, e.g. "deadline_passed". The
 Reading is strict: what is not a verdict of this release raises, it is never half read.
 """
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -26,8 +27,10 @@ def decode(data: bytes) -> Verdict:
         fields = msgspec.json.decode(data)
         for holder in (fields, *fields["regions"]):
             holder["reason"] = _reason(holder["reason"])
-        return msgspec.convert(fields, Verdict)
-    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError) as error:
+        verdict = msgspec.convert(fields, Verdict)
+        _check_time(verdict.created_utc)
+        return verdict
+    except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
         raise _unreadable(data, error) from error
 
 
@@ -38,6 +41,12 @@ def reason_and_detail(data: bytes) -> tuple[Reason, str]:
         return _reason(fields["reason"]), str(fields["detail"])
     except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise _unreadable(data, error) from error
+
+
+def _check_time(text: str) -> None:
+    """Raise ValueError if `text` is no ISO 8601 time with its offset from UTC; readers reckon with it."""
+    if datetime.fromisoformat(text).utcoffset() is None:
+        raise ValueError(f"{text!r} does not say its time zone")
 
 
 def _unreadable(data: bytes, error: Exception) -> JournalError:
