@@ -22,6 +22,8 @@ from tests.waiting import wait_until
 
 KINDS = (GOOD, BROKEN, EMPTY)
 CONTROL_CUTS = 30
+DISK_MIB = 2048
+"""A file with holes; each cut leaves about a MiB of judged pictures."""
 
 
 @dataclass
@@ -37,7 +39,7 @@ class Cuts:
     """A station on a disk whose power is cut again and again."""
 
     def __init__(self, server: ForkServer, folder: Path, change: str) -> None:
-        self.disk = LoopDisk(folder / "disk.ext4", folder / "disk", 64)
+        self.disk = LoopDisk(folder / "disk.ext4", folder / "disk", DISK_MIB)
         self.folder = folder
         self.losses = Losses()
         self._server = server
@@ -75,7 +77,8 @@ class Cuts:
         wait_until(lambda: self._deliver(rig) and time.monotonic() > end_s, 30)
 
     def _deliver(self, rig: Rig) -> bool:
-        if len(list(rig.hot.iterdir())) < 4:
+        # Only what has its name: a picture that was cut off before stays under its hidden one for ever.
+        if len(list(rig.hot.glob("[!.]*"))) < 4:
             self._delivered += 1
             name = f".{self._delivered:08d}.jpg"
             (rig.hot / name).write_bytes(picture(KINDS[self._delivered % len(KINDS)], self._delivered))
