@@ -17,7 +17,7 @@ help:
 	@echo "make test-export   long tests of the exporter: other versions of transformers, llama.cpp's converter, fuzz"
 	@echo "make run     start the station with config.yaml in the foreground; Ctrl-C ends it"
 	@echo "make check   formatting, lint, types, import rules"
-	@echo "make plc-acceptance   the long runs of the PLC's promises, about an hour and a half; as root for the cable; writes run/plc-acceptance.md"
+	@echo "make plc-acceptance   the long runs of the PLC's promises, half an hour; as root for the cable; writes run/plc-acceptance.md"
 	@echo "make format  put the code into the project's form"
 	@echo "make bench   time the station and the shipped model on this machine"
 	@echo "make measure accuracy of the shipped model on 5,000 drawn parts; about an hour on two cores"
