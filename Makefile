@@ -13,7 +13,7 @@ export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc)
 help:
 	@echo "make demo    watch the station judge the shipped pictures; no camera, GPU or PLC needed"
 	@echo "make test    run all tests"
-	@echo "make reliability  kill, cut power, fill disks: 10 to 15 minutes; as root for the power cuts"
+	@echo "make reliability  kill, cut power, fill disks: 20 minutes; as root for the power cuts"
 	@echo "make test-export   long tests of the exporter: other versions of transformers, llama.cpp's converter, fuzz"
 	@echo "make run     start the station with config.yaml in the foreground; Ctrl-C ends it"
 	@echo "make check   formatting, lint, types, import rules"
