@@ -4,7 +4,6 @@ In: Settings, a labelled set, the promise. Each part of the set goes to tuning, 
 its name. Out: a Calibration; when there are limits, certificate.json beside recipe.yaml. Raises StationError.
 """
 
-import getpass
 import math
 import re
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from station.errors import ConfigurationError, OutputError
 from station.recipe_file import load_recipe
 from station.records import ModelRef
 from station.settings import Settings
+from station.who import who
 from station.wiring import make_inspection
 
 CALIBRATE = "Calibrate anew: station calibrate thresholds SET."
@@ -51,7 +51,7 @@ def calibrate_thresholds(settings: Settings, folder: Path, promise: Promise) -> 
         recipe=recipe.file.recipe,
         model=_name(judged[0].verdict.model, is_simulated=judged[0].verdict.is_simulated),
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
-        signer=getpass.getuser(),
+        signer=who(),
         conditions=now,
         ok_max_p_defect=found.limits.ok_max_p_defect,
         not_ok_min_p_defect=found.limits.not_ok_min_p_defect,

@@ -5,7 +5,6 @@ ever added to. Raises ConfigurationError for a folder that cannot be used, OSErr
 """
 
 import hashlib
-import os
 import shutil
 from collections import defaultdict
 from pathlib import Path
@@ -83,14 +82,6 @@ def put_sample(recipe: Recipe, sample: Sample, hot_folder: Path) -> None:
 def log_path(journal: Path) -> Path:
     """Return the log of challenges that belongs to a journal."""
     return journal.with_name(LOG_NAME)
-
-
-def append_run(path: Path, run: ChallengeRun) -> None:
-    """Add a run to the log, on disk on return. Raises OSError."""
-    with path.open("ab") as file:
-        file.write(msgspec.json.encode(run) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def last_run(path: Path) -> ChallengeRun | None:

@@ -8,9 +8,7 @@ has no outputs, so any other release that fits into memory may be one.
 """
 
 import enum
-import getpass
 import json
-import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,11 +16,13 @@ from typing import Literal
 
 import msgspec
 
+from station.durable_file import append_line, read_lines, write_whole
 from station.errors import ConfigurationError
 from station.manifest import load_manifest, verify
 from station.memory import shortage
 from station.records import Record
 from station.settings import Settings
+from station.who import who
 
 JOURNAL_NAME, GATE_NAME = "models.jsonl", "gate.json"
 BETTER = "better"
@@ -180,7 +180,7 @@ def set_shadow(settings: Settings, manifest_path: Path | None) -> None:
     config = settings.config_path
     text = _with_shadow(config, config.read_text(encoding="utf-8"), f"shadow: {name}")
     try:
-        _write(config, text)
+        write_whole(config, text.encode())
     except OSError as error:
         raise ConfigurationError([f"{config}: cannot be written: {error.strerror}."], "Look at its folder.") from error
 
@@ -201,18 +201,12 @@ def _named(settings: Settings, path: Path) -> str:
 
 
 def changes(settings: Settings) -> list[Change]:
-    """Return the journal's lines, oldest first; a line that was cut off by a power cut is left out."""
+    """Return the journal's lines, oldest first. Raises ConfigurationError."""
+    path = _journal(settings)
     try:
-        lines = _journal(settings).read_bytes().splitlines()
-    except FileNotFoundError:
-        return []
-    found = []
-    for line in lines:
-        try:
-            found.append(msgspec.json.decode(line, type=Change))
-        except msgspec.MsgspecError:
-            continue
-    return found
+        return list(read_lines(path, msgspec.json.Decoder(Change)))
+    except OSError as error:
+        raise ConfigurationError([f"{path}: cannot be read: {error.strerror}."], "Look at its rights.") from error
 
 
 def read_gate(manifest_path: Path) -> Gate | None:
@@ -226,7 +220,7 @@ def read_gate(manifest_path: Path) -> Gate | None:
 def write_gate(manifest_path: Path, gate: Gate) -> None:
     """Write it beside the manifest. Raises OSError."""
     text = json.dumps(msgspec.to_builtins(gate), indent=1, ensure_ascii=False) + "\n"
-    _write(manifest_path.with_name(GATE_NAME), text)
+    write_whole(manifest_path.with_name(GATE_NAME), text.encode())
 
 
 def _change(settings: Settings, action: Literal["promote", "rollback"], path: Path, by: str) -> Change:
@@ -241,18 +235,14 @@ def _change(settings: Settings, action: Literal["promote", "rollback"], path: Pa
         problem = f"{config}: model is not on one line."
         raise ReleaseError(Hindrance.NOT_WRITABLE, [problem], f"Write there yourself: {line}")
     change = Change(
-        at_utc=datetime.now(UTC).isoformat(timespec="seconds"), action=action, by=by or getpass.getuser(),
+        at_utc=datetime.now(UTC).isoformat(timespec="seconds"), action=action, by=by or who(),
         manifest=str(path), sha256=load_manifest(path).ref.sha256,
         before=str(settings.model), before_sha256=load_manifest(settings.model).ref.sha256,
     )  # fmt: skip
     try:
         # First the journal: a change that was not made after all does no harm there, one that nobody wrote down would.
-        with _journal(settings).open("ab") as journal:
-            # A line of its own, also after one that a power cut left unfinished.
-            journal.write(b"\n" + msgspec.json.encode(change) + b"\n")
-            journal.flush()
-            os.fsync(journal.fileno())
-        _write(config, _MODEL_LINE.sub(lambda _: line, text))
+        append_line(_journal(settings), change)
+        write_whole(config, _MODEL_LINE.sub(lambda _: line, text).encode())
     except OSError as error:
         problem = f"{config}: cannot be written: {error.strerror}."
         raise ReleaseError(Hindrance.NOT_WRITABLE, [problem], "Look at its folder.") from error
@@ -261,18 +251,3 @@ def _change(settings: Settings, action: Literal["promote", "rollback"], path: Pa
 
 def _journal(settings: Settings) -> Path:
     return settings.config_path.with_name(JOURNAL_NAME)
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all, also after a power cut. Raises OSError."""
-    hidden = path.with_name(f".{path.name}.new")
-    with hidden.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    hidden.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -5,15 +5,15 @@ does not run, and needs no right but that to the station's own folder. The worke
 OfflineReason 4. A file that cannot be read counts: somebody wanted the station off.
 """
 
-import getpass
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
+from station.durable_file import sync_folder, write_whole
 from station.errors import JournalError
 from station.records import Record
+from station.who import who
 
 NAME = "offline-by-operator.json"
 
@@ -53,16 +53,10 @@ def order_of(journal: Path) -> OperatorOffline | None:
 def go_offline(journal: Path, because: str) -> OperatorOffline:
     """Take the station off the line; on disk when this returns. Raises JournalError."""
     now_utc = datetime.now(UTC).isoformat(timespec="seconds")
-    order = OperatorOffline(by=os.environ.get("SUDO_USER") or getpass.getuser(), because=because, since_utc=now_utc)
+    order = OperatorOffline(by=who(), because=because, since_utc=now_utc)
     path = path_of(journal)
-    hidden = path.with_name(f".{NAME}.new")
     try:
-        with hidden.open("wb") as file:
-            file.write(msgspec.json.encode(order))
-            file.flush()
-            os.fsync(file.fileno())
-        hidden.replace(path)
-        _sync(path.parent)
+        write_whole(path, msgspec.json.encode(order))
     except OSError as error:
         raise _not_written(path, error) from error
     return order
@@ -73,20 +67,12 @@ def go_online(journal: Path) -> bool:
     path = path_of(journal)
     try:
         path.unlink()
-        _sync(path.parent)
+        sync_folder(path.parent)
     except FileNotFoundError:
         return False
     except OSError as error:
         raise _not_written(path, error) from error
     return True
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _not_written(path: Path, error: OSError) -> JournalError:

@@ -5,21 +5,20 @@ line of a job counts. The journal is the worker's alone and its rows never chang
 JournalError for a job that has no verdict, ConfigurationError for pins or modes that the part does not have.
 """
 
-import fcntl
-import getpass
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
+from station.durable_file import append_line, read_lines
 from station.errors import ConfigurationError, JournalError
 from station.journal_reader import JournalReader
 from station.recipe import Recipe
 from station.recipe_file import load_recipe
 from station.records import Evaluation, Record, RegionReport, Verdict
 from station.settings import Settings
+from station.who import who
 
 FILE_NAME = "overrides.jsonl"
 
@@ -48,6 +47,9 @@ class Override(Record):
     at_utc: str
 
 
+_DECODER = msgspec.json.Decoder(Override)
+
+
 def override(
     settings: Settings, job_id: str, evaluation: Evaluation, pins: Sequence[tuple[str, str]] = (), why: str = ""
 ) -> Override:
@@ -60,12 +62,12 @@ def override(
         why=why,
         said=verdict.evaluation,
         recipe_sha256=verdict.recipe_sha256,
-        by=getpass.getuser(),
+        by=who(),
         at_utc=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     path = overrides_path(settings.journal.path)
     try:
-        _append(path, line)
+        append_line(path, line)
     except OSError as error:
         raise JournalError(
             f"{path} cannot be written: {error.strerror}.", "Look at its rights and the disk."
@@ -79,16 +81,12 @@ def overrides_path(journal: Path) -> Path:
 
 
 def overrides(journal: Path) -> dict[str, Override]:
-    """Return the newest override of each job; a line that a power cut left unfinished is left out. Raises OSError."""
+    """Return the newest override of each job. Raises JournalError."""
     path = overrides_path(journal)
-    found: dict[str, Override] = {}
-    for line in path.read_bytes().splitlines() if path.exists() else ():
-        try:
-            one = msgspec.json.decode(line, type=Override)
-        except msgspec.MsgspecError:
-            continue
-        found[one.job_id] = one
-    return found
+    try:
+        return {one.job_id: one for one in read_lines(path, _DECODER)}
+    except OSError as error:
+        raise JournalError(f"{path} cannot be read: {error.strerror}.", "Look at its rights and the disk.") from error
 
 
 def _verdict(settings: Settings, job_id: str) -> Verdict:
@@ -133,12 +131,3 @@ def _said_mode(regions: Sequence[RegionReport], region_id: str, pin_id: str) -> 
     """Return the mode that the verdict gives this pin, "" if it passed it."""
     pins = (pin for region in regions if region.region_id == region_id for pin in region.pins)
     return next((pin.defect_mode for pin in pins if pin.pin_id == pin_id and pin.defect_mode != "none"), "")
-
-
-def _append(path: Path, line: Override) -> None:
-    """Add a line of its own, also after one that a power cut left unfinished; on disk on return. Raises OSError."""
-    with path.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # two people at once
-        file.write(b"\n" + msgspec.json.encode(line) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())

@@ -19,8 +19,9 @@ from station.challenge import (
     Step,
     bar_of,
 )
-from station.challenge_file import Sample, append_run, problem_of, wanted_of
+from station.challenge_file import Sample, problem_of, wanted_of
 from station.complaints import Complaints
+from station.durable_file import append_line
 from station.guards import Probe
 from station.judge import judge
 from station.recipe import Recipe
@@ -211,7 +212,7 @@ class Challenger:
             for tell in told:
                 tell(run)
         try:
-            append_run(self._log, run)
+            append_line(self._log, run)
         except OSError as error:
             self._complaints.say("log", f"{self._log} cannot be written: {error.strerror or error}.")
 

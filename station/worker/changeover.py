@@ -8,7 +8,6 @@ this holds after a power cut too; a start begins with the recipe of config.yaml 
 
 import enum
 import logging
-import os
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from station.durable_file import write_whole
 from station.engine.base import Answer, Query, Question
 from station.errors import JournalError
 from station.recipe import Recipe
@@ -139,7 +139,10 @@ class Changeover:
         """Put a recipe in force, in the file first. Raises JournalError."""
         now_utc = datetime.now(UTC).isoformat(timespec="milliseconds")
         try:
-            _write(self._file, msgspec.json.encode(InForce(recipe_sha256=product.recipe.sha256, since_utc=now_utc)))
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(
+                self._file, msgspec.json.encode(InForce(recipe_sha256=product.recipe.sha256, since_utc=now_utc))
+            )
         except OSError as error:
             raise JournalError(
                 f"The recipe in force cannot be written to {self._file}: {error.strerror or error}.",
@@ -147,19 +150,3 @@ class Changeover:
             ) from error
         self.in_use, self._since_utc, self._since_ns = product, now_utc, time.monotonic_ns()
         logger.info("Recipe %s %s is in force.", product.recipe.file.recipe, product.recipe.sha256[:12])
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file that is there whole or not at all, also after a power cut. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
