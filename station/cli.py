@@ -15,7 +15,7 @@ from station.errors import ConfigurationError, RestartError, StationError
 
 # isort: off
 # Each registers its verbs; --help lists them in this order.
-from station.verbs import services, looking, measuring, learning, plc  # noqa: F401
+from station.verbs import services, looking, measuring, calibrating, learning, plc  # noqa: F401
 
 # isort: on
 from station.verbs.shared import FAILED, RESTART, WRONG_CONFIGURATION, app

@@ -62,3 +62,19 @@ def start_log() -> None:
 def quiet() -> None:
     """Keep libraries from talking between the lines: what matters is in the findings and errors."""
     logging.disable(logging.ERROR)
+
+
+def numbers_of(text: str, option: str, separator: str = ",") -> list[int]:
+    """Return whole numbers above 0 from a list as 1,4,9."""
+    parts = text.split(separator)
+    if not all(part.isascii() and part.isdigit() and 0 < int(part) < 100_000 for part in parts):
+        raise typer.BadParameter(f"found {text!r}; expected whole numbers above 0, as 1{separator}4", param_hint=option)
+    return [int(part) for part in parts]
+
+
+def pair_of(text: str, option: str) -> tuple[int, int]:
+    """Return the two whole numbers of a size as 256x256."""
+    numbers = numbers_of(text, option, "x")
+    if len(numbers) != 2:
+        raise typer.BadParameter(f"found {text!r}; expected width x height, as 256x256", param_hint=option)
+    return numbers[0], numbers[1]
