@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from station.verbs.shared import CONFIG, FAILED, AsJson, Config, app, pair_of, quiet, settings_of
+from station.verbs.shared import CONFIG, FAILED, AsJson, Config, app, pair_of, quiet, settings_of, show
 
 if TYPE_CHECKING:
     from calibration.board import Board
@@ -34,16 +34,12 @@ def thresholds(
     from calibration.calibrate import apply, calibrate_thresholds
     from calibration.tables import print_calibration
     from calibration.thresholds import Promise
-    from station.json_text import as_text
 
     quiet()
     settings = settings_of(config)
     promise = Promise(max_escape=max_escape, max_reject=max_reject, confidence=confidence)
     found, certificate = calibrate_thresholds(settings, folder, promise)
-    if as_json:
-        typer.echo(as_text(found))
-    else:
-        print_calibration(found)
+    show(found, print_calibration, as_json=as_json)
     if found.limits is None:
         raise typer.Exit(FAILED)
     if write:
@@ -86,13 +82,9 @@ def camera(
     """
     from calibration.camera import calibrate_camera, overlay_path
     from calibration.tables import print_camera
-    from station.json_text import as_text
 
     report = calibrate_camera(images, _target(squares, square_mm, marker_mm), out)
-    if as_json:
-        typer.echo(as_text(report))
-    else:
-        print_camera(report)
+    show(report, print_camera, as_json=as_json)
     typer.echo(f"Look at {overlay_path(out)}: each line must lie on the edges of the squares.", err=True)
     if not report.is_good:
         raise typer.Exit(FAILED)

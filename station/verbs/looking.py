@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from station.errors import ConfigurationError, StationError
-from station.verbs.shared import CONFIG, FAILED, AsJson, Config, app, quiet, settings_of
+from station.verbs.shared import CONFIG, FAILED, AsJson, Config, app, quiet, settings_of, show
 
 if TYPE_CHECKING:
     from station.records import Verdict
@@ -67,15 +67,11 @@ def check(
     """
     from station.check import check as look
     from station.finding import Level
-    from station.json_text import as_text
     from station.tables import print_findings
 
     quiet()
     findings = look(config, files)
-    if as_json:
-        typer.echo(as_text(findings))
-    else:
-        print_findings(findings)
+    show(findings, print_findings, as_json=as_json)
     if any(finding.level is Level.FAIL for finding in findings):
         raise typer.Exit(FAILED)
 
@@ -110,16 +106,12 @@ def inspect(
 @app.command(epilog="Example: station status --json")
 def status(config: Config = CONFIG, as_json: AsJson = False) -> None:
     """Say what runs, what waits and what was judged last."""
-    from station.json_text import as_text
     from station.status import status as look
     from station.tables import print_status
 
     quiet()
     found = look(settings_of(config))
-    if as_json:
-        typer.echo(as_text(found))
-    else:
-        print_status(found)
+    show(found, print_status, as_json=as_json)
 
 
 @app.command(epilog="Example: station trace part-4711.jpg")
@@ -157,15 +149,11 @@ def fsck(
     Exit code 1 if a rule is broken. Changes nothing; the station may run.
     """
     from station.fsck import fsck as look
-    from station.json_text import as_text
     from station.tables import print_report
 
     quiet()
     report = look(settings_of(config), hashed)
-    if as_json:
-        typer.echo(as_text(report))
-    else:
-        print_report(report)
+    show(report, print_report, as_json=as_json)
     if not report.holds:
         raise typer.Exit(FAILED)
 

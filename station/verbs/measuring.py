@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from station.errors import StationError
-from station.verbs.shared import CONFIG, FAILED, AsJson, Config, app, numbers_of, pair_of, quiet, settings_of
+from station.verbs.shared import CONFIG, FAILED, AsJson, Config, app, numbers_of, pair_of, quiet, settings_of, show
 
 MODEL_EXAMPLE = "Example: station model promote models/NAME/manifest.json"
 releases = typer.Typer(no_args_is_help=True, help="Change the model that judges, or go back.", epilog=MODEL_EXAMPLE)
@@ -42,7 +42,6 @@ def bench(
     """Measure how fast this machine judges, against llama-cpp-python's own handler."""
     from station import bench as benches
     from station import bench_picture, bench_table
-    from station.json_text import as_text
 
     quiet()
     settings = settings_of(config)
@@ -54,10 +53,7 @@ def bench(
         regions=tuple(sorted(numbers_of(regions, "--regions"))),
     )
     measured = benches.bench(settings, order)
-    if as_json:
-        typer.echo(as_text(measured))
-    else:
-        bench_table.show(measured)
+    show(measured, bench_table.show, as_json=as_json)
     if plot:
         bench_picture.plot(bench_table.bars(measured), bench_table.title(measured), plot)
 
@@ -95,16 +91,12 @@ def teach(
     from calibration.tables import print_taught
     from calibration.teach import Drawn
     from calibration.teach import teach as propose
-    from station.json_text import as_text
 
     if [pins > 0, tiles is not None, regions is not None].count(True) != 1:
         raise typer.BadParameter("give one of --pins, how many there are, --tiles and --regions")
     known = Known(pins, grid_of(grid, pins), places_of(pin or []), tile)
     found = propose(images, Drawn(regions, tile) if regions else tiles or known, out, camera)
-    if as_json:
-        typer.echo(as_text(found))
-    else:
-        print_taught(found)
+    show(found, print_taught, as_json=as_json)
     typer.echo(f"Look at {out / 'overlay.png'}: each cross must sit on its pin.", err=True)
     if found.problems:
         raise typer.Exit(FAILED)
@@ -127,14 +119,10 @@ def evaluate(
     """
     from calibration.evaluate import evaluate as measure
     from calibration.tables import print_evaluation
-    from station.json_text import as_text
 
     quiet()
     report = measure(settings_of(config), folder, model or [], out, in_other_words=wordings)
-    if as_json:
-        typer.echo(as_text(report))
-    else:
-        print_evaluation(report)
+    show(report, print_evaluation, as_json=as_json)
     typer.echo(f"Plots and the worst pictures: {out / 'evaluation.html'}", err=True)
 
 
@@ -151,14 +139,10 @@ def msa(
     """
     from calibration.run_study import run_study
     from calibration.tables import print_study
-    from station.json_text import as_text
 
     quiet()
     study = run_study(settings_of(config), folder, out)
-    if as_json:
-        typer.echo(as_text(study))
-    else:
-        print_study(study)
+    show(study, print_study, as_json=as_json)
     typer.echo(f"The page to print: {out / 'msa.html'}", err=True)
     if not study.is_acceptable:
         raise typer.Exit(FAILED)
@@ -174,7 +158,6 @@ def challenge(
 
     Exit code 1 if one is not as it must be: the station is then offline until a challenge passes.
     """
-    from station.json_text import as_text
     from station.tables import print_challenge
     from station.wiring import run_challenge
 
@@ -182,10 +165,7 @@ def challenge(
     run = run_challenge(settings_of(config), timeout)
     if run is None:
         raise StationError("The worker has no model to challenge.", "Is engine.kind llama, and is the model loaded?")
-    if as_json:
-        typer.echo(as_text(run))
-    else:
-        print_challenge(run)
+    show(run, print_challenge, as_json=as_json)
     if not run.is_passed:
         raise typer.Exit(FAILED)
 

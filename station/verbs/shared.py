@@ -4,13 +4,16 @@ import logging
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
     from station.settings import Settings
+
+T = TypeVar("T")
 
 FAILED = 1
 WRONG_CONFIGURATION = 2
@@ -35,6 +38,16 @@ def settings_of(config: Path) -> "Settings":
     from station.settings_file import load_settings
 
     return load_settings(config)
+
+
+def show(found: T, print_it: Callable[[T], None], *, as_json: bool) -> None:
+    """Print what a verb found: as JSON for programs, else by `print_it` for people."""
+    from station.json_text import as_text
+
+    if as_json:
+        typer.echo(as_text(found))
+    else:
+        print_it(found)
 
 
 def stop_on_signal(*more: signal.Signals) -> threading.Event:
