@@ -27,7 +27,12 @@ Corners = tuple[int, int, int, int]
 
 def read_picture(path: Path) -> Image:
     """Return the pixels, BGR. Raises ConfigurationError."""
-    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise ConfigurationError([f"{path}: cannot be read: {error.strerror}."], "Is the name right?") from error
+    # An empty file is an error of OpenCV's, and not of the picture's.
+    pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if data.size else None
     if pixels is None:
         raise ConfigurationError([f"{path}: cannot be read as a picture."], "Give JPEG, PNG, BMP or TIFF files.")
     return np.asarray(pixels, np.uint8)

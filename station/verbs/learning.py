@@ -68,6 +68,7 @@ def collect(
         for line in found.left_out:
             typer.echo(f"left out: {line}", err=True)
     if not found.false_rejects + found.escapes + found.agreed:
+        typer.echo("No overridden part can be used, so nothing was written. See station override.", err=True)
         raise typer.Exit(FAILED)
 
 

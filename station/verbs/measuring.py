@@ -46,6 +46,8 @@ def bench(
     quiet()
     settings = settings_of(config)
     manifests = sorted(weights.glob("manifest*.json")) if weights else model or [settings.model]
+    if not manifests:
+        raise typer.BadParameter(f"{weights} holds no manifest*.json", param_hint="--weights")
     order = benches.Order(
         manifests=tuple(manifests),
         ask=ask,

@@ -46,6 +46,12 @@ def test_a_release_that_does_not_load_is_said_beside_the_others(tmp_path: Path) 
     assert "not the exported file" in done.stdout
 
 
+def test_a_folder_without_releases_is_refused(tmp_path: Path) -> None:
+    done = run("--weights", str(tmp_path))
+    assert done.returncode == 2
+    assert "holds no manifest*.json" in done.stderr
+
+
 @pytest.mark.parametrize("wrong", [["--regions", "1,x"], ["--size", "256"], ["--size", "0x16"], ["--ask", "nothing"]])
 def test_wrong_arguments_are_refused(wrong: list[str]) -> None:
     assert run(*wrong).returncode == 2
