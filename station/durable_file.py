@@ -5,7 +5,9 @@ Durable means on the disk when the call returns, folder entry included. Raises O
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,9 +28,17 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that is there whole or not at all, also after a power cut; durable. Raises OSError."""
+    """Write a file that is there whole or not at all, also after a power cut; durable. Raises OSError.
+
+    Who may read it, and whose it is, stays as it was: else a service could not read what an administrator changed.
+    """
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("wb") as file:
+        if path.exists():
+            before = path.stat()
+            os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
+            with suppress(PermissionError):  # only root may give files away
+                os.fchown(file.fileno(), before.st_uid, before.st_gid)
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

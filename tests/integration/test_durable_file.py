@@ -1,6 +1,7 @@
 """Lines and files that a power cut leaves whole, on a real disk."""
 
 import multiprocessing
+import os
 from pathlib import Path
 
 import msgspec
@@ -61,6 +62,23 @@ def test_a_file_is_the_old_or_the_new_one(tmp_path: Path) -> None:
     write_whole(path, b"new")
     assert path.read_bytes() == b"new"
     assert [left.name for left in tmp_path.iterdir()] == ["file"]
+
+
+def test_who_may_read_a_file_stays_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(b"old")
+    path.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(path, 65534, 65534)
+    before = path.stat()
+    was = os.umask(0o077)
+    try:
+        write_whole(path, b"new")
+    finally:
+        os.umask(was)
+    after = path.stat()
+    assert after.st_ino != before.st_ino
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
 
 
 def test_a_disk_that_cannot_is_told(tmp_path: Path) -> None:
