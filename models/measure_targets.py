@@ -91,7 +91,8 @@ def repeatability(out: Path, manifest: Path, processes: int) -> Line:
              for name, line in part.items() if name != first]  # fmt: skip
     flips = [name for name, was, now in pairs if was != now]
     said = [(line["truth"], line["said"]) for line in lines]
-    return {"pairs": len(pairs), "flips": len(flips), "flipped under": sorted(flips), "kappa": targets.kappa(said)}
+    return {"pictures": len(lines), "pairs": len(pairs), "flips": len(flips), "flipped under": sorted(flips),
+            "kappa": targets.kappa(said)}  # fmt: skip
 
 
 def bent(number: int) -> tuple[str, bytes, Answer]:

@@ -110,7 +110,7 @@ def _later(result: Line) -> list[Row]:
     """Return the rows of what was judged; a target that was not is left out."""
     out: list[Row] = []
     if t8 := result.get("T8"):
-        kappa, pictures = t8["kappa"], t8["pairs"] * 13 // 12
+        kappa, pictures = t8["kappa"], t8["pictures"]
         out += [
             _at_most("T8", "verdicts that flip under 12 changes", share(t8["flips"], t8["pairs"]), 0.002),
             ("T8", "kappa with the truth", ">= 0.95", f"{kappa:.3f}", f"{pictures:,} pictures", kappa >= 0.95),
