@@ -4,6 +4,7 @@ Durable means on the disk when the call returns, folder entry included. Raises O
 """
 
 import fcntl
+import logging
 import os
 import stat
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from typing import TypeVar
 import msgspec
 
 from station.records import Record
+
+logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
@@ -68,13 +71,13 @@ def append_line(path: Path, record: Record, *, is_durable: bool = True) -> None:
 def read_lines(path: Path, decoder: msgspec.json.Decoder[R]) -> Iterator[R]:
     """Yield the records of a file, oldest first; none if it is not there. Raises OSError.
 
-    What is no such record, as a line that a power cut left unfinished, is left out.
+    What is no such record, as a line that a power cut left unfinished, is left out, and the log says so.
     """
     if not path.exists():
         return
     with path.open("rb") as file:
-        for line in file:
+        for number, line in enumerate(file, start=1):
             try:
                 yield decoder.decode(line)
             except msgspec.MsgspecError:
-                continue
+                logger.warning("%s, line %d: cannot be read and is left out.", path, number)

@@ -35,13 +35,17 @@ def test_lines_are_read_in_the_order_they_were_added(tmp_path: Path, *, is_durab
 
 
 @pytest.mark.parametrize("torn", [b'{"number":', b"\xff", b"{}", b'{"number":1}'])
-def test_what_a_power_cut_left_unfinished_takes_no_later_line_with_it(tmp_path: Path, torn: bytes) -> None:
+def test_what_a_power_cut_left_unfinished_takes_no_later_line_with_it(
+    tmp_path: Path, torn: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "lines.jsonl"
     append_line(path, Line(0))
     with path.open("ab") as file:
         file.write(torn)
     append_line(path, Line(2))
-    assert numbers(path) == ([0, 1, 2] if torn == b'{"number":1}' else [0, 2])
+    is_whole = torn == b'{"number":1}'
+    assert numbers(path) == ([0, 1, 2] if is_whole else [0, 2])
+    assert ("line 2: cannot be read" in caplog.text) is not is_whole
 
 
 def add_many(path: Path, first: int) -> None:
