@@ -23,20 +23,23 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
+import camera
+import lora
 import measure_products
 import network
 import numpy as np
-import peft
-import pin_tiles
 import probe
 import products
-import set_training
+import render
+import site_training
 import tokenizer
 import torch
+import whole_parts
 import whole_region
-from set_training import Plan, Tiles
+from site_edits import Batch, SiteBatches
+from site_pins import Pixels, SitePins
+from site_training import Plan
 from tokenizers import Tokenizer
-from train_lora import UNSLOTH_TARGETS
 from transformers import LlavaForConditionalGeneration
 
 from station import report
@@ -47,25 +50,30 @@ TRAIN_SEED, TEST_SEED = 9300, 9400
 QUANTIZED = ("F16", "Q8_0", "Q4_K_M")
 
 
-def two_pictures(golden: torch.Tensor, test: torch.Tensor) -> list[torch.Tensor]:
-    """Return two pictures of one tile each: the tower cannot compare them, only the language half can."""
-    return [golden, test]
+def composite(picture: torch.Tensor) -> list[torch.Tensor]:
+    """Return the station's own picture: golden | test | signed difference."""
+    return [picture]
 
 
-def no_difference(golden: torch.Tensor, test: torch.Tensor) -> list[torch.Tensor]:
+def two_pictures(picture: torch.Tensor) -> list[torch.Tensor]:
+    """Return golden and test as a picture each: the tower cannot compare them, only the language half can."""
+    return list(picture.chunk(3, -1)[:2])
+
+
+def no_difference(picture: torch.Tensor) -> list[torch.Tensor]:
     """Return golden | test in one picture."""
-    return [torch.cat([golden, test], -1)]
+    return [torch.cat(two_pictures(picture), -1)]
 
 
-def test_only(golden: torch.Tensor, test: torch.Tensor) -> list[torch.Tensor]:  # noqa: ARG001  called as the other ways to show are
+def test_only(picture: torch.Tensor) -> list[torch.Tensor]:
     """Return the test tile alone."""
-    return [test]
+    return two_pictures(picture)[1:]
 
 
-def half_size(golden: torch.Tensor, test: torch.Tensor) -> list[torch.Tensor]:
+def half_size(picture: torch.Tensor) -> list[torch.Tensor]:
     """Return the composite at half the size: a pin covers one to two patches."""
-    small = [torch.nn.functional.avg_pool2d(tile, 2).round() for tile in (golden, test)]
-    return set_training.composite(*small)
+    small = [torch.nn.functional.avg_pool2d(tile, 2).round() for tile in two_pictures(picture)]
+    return [camera.compose(*small)]
 
 
 class VerdictLast(network.AnswerForm):
@@ -101,8 +109,8 @@ class Variant:
     """One row of the table."""
 
     name: str
-    show: set_training.Show = set_training.composite
-    targets: str | None = UNSLOTH_TARGETS
+    show: whole_parts.Show = composite
+    targets: str | None = lora.UNSLOTH_TARGETS
     """Which weights the LoRA changes; None: nothing is trained."""
     verdict_last: bool = False
     four_bit: bool = False
@@ -134,8 +142,10 @@ class Material:
     """What all variants share."""
 
     base: Path
-    train: pin_tiles.PinTiles
-    test: pin_tiles.PinTiles
+    train: SitePins
+    test: SitePins
+    train_regions: Pixels
+    test_regions: Pixels
     columns: int
     """Of the product's field, to name places."""
     centres: np.ndarray
@@ -153,13 +163,9 @@ def asker_of(variant: Variant, material: Material) -> tuple[network.Asker, dict[
     if variant.targets is None:
         plain.requires_grad_(False)
     else:
-        config = peft.LoraConfig(r=16, lora_alpha=16, target_modules=variant.targets, task_type="CAUSAL_LM")
-        model = peft.get_peft_model(plain, config)
-    vocabulary = Tokenizer.from_file(str(material.base / "tokenizer.json"))
-    asker = network.Asker(model, vocabulary).to(material.device)
-    asker.pin_head.requires_grad_(False)
-    asker.patch_head.requires_grad_(False)
-    asker.forms["pins, verdict last"] = VerdictLast(vocabulary)
+        model = lora.added(plain, site_training.RANK, variant.targets)
+    asker = site_training.asker_of(model, material.base, material.device)
+    asker.forms["pins, verdict last"] = VerdictLast(Tokenizer.from_file(str(material.base / "tokenizer.json")))
     return asker, before
 
 
@@ -167,30 +173,39 @@ def run(variant: Variant, material: Material, seed: int) -> tuple[dict[str, Any]
     """Train and measure one variant."""
     torch.manual_seed(seed)
     asker, before = asker_of(variant, material)
-    plan = Plan(seed, material.seconds, material.batch, 1e-3, drawn_every=0)
+    plan = Plan(material.seconds, material.batch, 1e-3, seed, material.device)
     row: dict[str, Any] = {"variant": variant.name}
     if variant.whole:
         row |= whole_region.run(asker, material, variant.whole, plan, variant.targets is not None, before)
     else:
         form = asker.forms["pins, verdict last" if variant.verdict_last else "pins"]
-        train, test = (Tiles(tiles, material.device, seed) for tiles in (material.train, material.test))
         if variant.targets is not None:
-            row["steps"] = set_training.train(asker, form, variant.show, train, [], plan)
+            row["steps"] = trained(asker, form, variant, material, plan)
         if before:
-            row["on the 4-bit base"] = judged(asker, form, variant, test, material)
+            row["on the 4-bit base"] = judged(asker, form, variant, material)
             probe.restore(asker, before)
-        row |= judged(asker, form, variant, test, material)
-        row |= probe.of_pins(asker, variant.show, train, test)
+        row |= judged(asker, form, variant, material)
+        seen = [probe.features(asker, variant.show, pins, material.device) for pins in (material.train, material.test)]
+        row["probe right"] = probe.fitted(*seen[0], *seen[1])
     return row, asker
 
 
-def judged(
-    asker: network.Asker, form: network.AnswerForm, variant: Variant, test: Tiles, material: Material
-) -> dict[str, float]:
+def trained(asker: network.Asker, form: network.AnswerForm, variant: Variant, material: Material, plan: Plan) -> int:
+    """Train on the set's pins alone; return the number of steps."""
+    batches = SiteBatches(material.train, tuple(range(1, len(render.MODES))), plan.device, plan.seed)
+
+    def query(_: int) -> tuple[Sequence[torch.Tensor], Batch]:
+        picture, labels = batches.draw(plan.batch)
+        return variant.show(picture), labels
+
+    return site_training.steps(asker, form, query, plan)
+
+
+def judged(asker: network.Asker, form: network.AnswerForm, variant: Variant, material: Material) -> dict[str, float]:
     """Return how right parts and pins are judged."""
-    margin, undecided, _ = set_training.answers(asker, form, variant.show, test)
+    margin, undecided = whole_parts.answers(asker, form, variant.show, material.test, material.device)
     right = probe.balanced((margin >= 0) | undecided, material.test.mode > 0)
-    return set_training.part_table(material.test, margin, undecided) | {"pin right": right}
+    return whole_parts.table(material.test, margin, undecided) | {"pin right": right}
 
 
 def prepare(product: products.Product, arguments: argparse.Namespace) -> Material:
@@ -204,8 +219,10 @@ def prepare(product: products.Product, arguments: argparse.Namespace) -> Materia
                for pin in region.pins]  # fmt: skip
     return Material(
         base=arguments.base,
-        train=pin_tiles.cut_set(recipe_path, learn, processes),
-        test=pin_tiles.cut_set(recipe_path, measured, processes),
+        train=whole_parts.cut(recipe_path, learn),
+        test=whole_parts.cut(recipe_path, measured),
+        train_regions=whole_region.cut(recipe_path, learn),
+        test_regions=whole_region.cut(recipe_path, measured),
         columns=product.design.columns,
         centres=np.array(centres),
         device=arguments.device,
@@ -220,8 +237,7 @@ def variants(material: Material, adapter: Path, seed: int) -> Iterator[dict[str,
         start = time.monotonic()
         row, asker = run(variant, material, seed)
         if variant is VARIANTS[0]:
-            asker.model.peft_config["default"].base_model_name_or_path = material.base.name
-            asker.model.save_pretrained(adapter)
+            lora.save(asker.model, material.base.name, adapter)
         row["seconds"] = round(time.monotonic() - start, 1)
         yield row
 

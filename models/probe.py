@@ -8,8 +8,9 @@ import network
 import numpy as np
 import torch
 import torch.nn.functional as F
-from set_training import Show, Tiles
+from site_pins import SitePins
 from torch import nn
+from whole_parts import Show, pictures
 
 NF4 = (
     -1.0, -0.6961928, -0.5250731, -0.3949175, -0.2844414, -0.1847734, -0.0910500, 0.0, 0.0795803, 0.1609302, 0.2461123,
@@ -44,21 +45,16 @@ def restore(asker: network.Asker, before: dict[str, torch.Tensor]) -> None:
 
 
 @torch.no_grad()
-def features(asker: network.Asker, show: Show, tiles: Tiles) -> tuple[torch.Tensor, torch.Tensor]:
+def features(asker: network.Asker, show: Show, pins: SitePins, device: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Return what the tower says of each pin's pictures (n, width), mean and largest of the patches, and who is bad."""
     asker.eval()
     rows, bad = [], []
-    for golden, test, labels in tiles.whole(1024):
-        with torch.autocast(tiles.device, torch.bfloat16, enabled=tiles.device == "cuda"):
-            patches = [asker.see(picture)[1].float() for picture in show(golden, test)]
+    for composites, labels in pictures(pins, device):
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            patches = [asker.see(picture)[1].float() for picture in show(composites)]
         rows.append(torch.cat([torch.cat([p.mean(1), p.amax(1)], 1) for p in patches], 1))
         bad.append(labels["judgement"])
     return torch.cat(rows), torch.cat(bad)
-
-
-def of_pins(asker: network.Asker, show: Show, train: Tiles, test: Tiles) -> dict[str, float]:
-    """Return how right a probe is on pins: the mean of the shares of defective and of good pins judged rightly."""
-    return {"probe right": fitted(*features(asker, show, train), *features(asker, show, test))}
 
 
 def fitted(seen: torch.Tensor, bad: torch.Tensor, fresh: torch.Tensor, truth: torch.Tensor) -> float:

@@ -5,7 +5,7 @@ negatives are the set's good pictures that a person overrode: repeat them in the
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from station.capture.prepare import Preparer, prepare_job
 from station.labels import Label, read_labels
 from station.recipe import Box, Pin, Recipe, Region
 from station.recipe_file import load_recipe
-from station.records import Evaluation
+from station.records import Evaluation, RegionCrop
 
 GOOD_OF_A_PICTURE = 60
 """Good pins that are kept of a picture, chosen at random: boards have hundreds."""
@@ -37,9 +37,8 @@ def cut(sets: Sequence[tuple[Path, Path]], seed: int = 0) -> SitePins:
     modes: list[int] = []
     for recipe_path, folder in sets:
         recipe = load_recipe(recipe_path)
-        first = len(golden)
-        crops = {name: _shown(recipe, composite.pixels_of(crop)) for name, crop in golden_crops(_wide(recipe)).items()}
-        golden += [tile for _, _, tile in _tiles(_wide(recipe), crops)]
+        first, wide = len(golden), _wide(recipe)
+        golden += [tile for _, _, tile in _tiles(wide, lit_crops(wide, golden_crops(wide).values()))]
         for number, mode, tile in _set_pins(recipe, folder, rng):
             golden_of.append(first + number)
             modes.append(mode)
@@ -55,31 +54,39 @@ def cut(sets: Sequence[tuple[Path, Path]], seed: int = 0) -> SitePins:
 
 def _set_pins(recipe: Recipe, folder: Path, rng: np.random.Generator) -> Iterator[tuple[int, int, Pixels]]:
     """Yield (number of the pin, mode, tile) of every pin with a known state."""
-    labels: dict[str, list[Label]] = defaultdict(list)
-    for label in read_labels(folder):
-        labels[label.image].append(label)
-    finders = [(one, Preparer(one, LIMITS)) for one in (_wide(recipe), recipe)]
-    for image, known in labels.items():
-        crops = _crops(finders, folder / image)
-        if crops is None:
-            print(f"{image}: left out, it cannot be registered", flush=True)
-            continue
-        wide, pixels = crops
+    for known, shown_by, crops in registered([_wide(recipe), recipe], folder):
         found = [(number, _mode_of(known, region, pin), tile)
-                 for number, (region, pin, tile) in enumerate(_tiles(wide, pixels))]  # fmt: skip
+                 for number, (region, pin, tile) in enumerate(_tiles(shown_by, crops))]  # fmt: skip
         bad = [one for one in found if one[1] not in (0, None)]
         good = [one for one in found if one[1] == 0]
         chosen = rng.permutation(len(good))[:GOOD_OF_A_PICTURE]
         yield from [(number, mode or 0, tile) for number, mode, tile in [*bad, *(good[k] for k in chosen)]]
 
 
-def _crops(finders: list[tuple[Recipe, Preparer]], picture: Path) -> tuple[Recipe, dict[str, Pixels]] | None:
-    """Return the crops, with room around them where the picture has it."""
-    for recipe, preparer in finders:
-        job = prepare_job(picture, _JOB, preparer)
-        if job.failure is None:
-            return recipe, {crop.region_id: _shown(recipe, composite.pixels_of(crop)) for crop in job.crops}
-    return None
+def registered(recipes: Sequence[Recipe], folder: Path) -> Iterator[tuple[list[Label], Recipe, dict[str, Pixels]]]:
+    """Yield of each of a set's pictures its labels, the first recipe that it can be registered with, and its crops.
+
+    A recipe with room around its regions comes first: not every picture has that room. A picture that cannot be
+    registered is named and left out.
+    """
+    labels: dict[str, list[Label]] = defaultdict(list)
+    for label in read_labels(folder):
+        labels[label.image].append(label)
+    finders = [(recipe, Preparer(recipe, LIMITS)) for recipe in recipes]
+    for image, known in labels.items():
+        for recipe, preparer in finders:
+            job = prepare_job(folder / image, _JOB, preparer)
+            if job.failure is None:
+                yield known, recipe, lit_crops(recipe, job.crops)
+                break
+        else:
+            print(f"{image}: left out, it cannot be registered", flush=True)
+
+
+def lit_crops(recipe: Recipe, crops: Iterable[RegionCrop]) -> dict[str, Pixels]:
+    """Return RGB pixels by region, as bright as the model sees them."""
+    white = recipe.file.white_level
+    return {crop.region_id: composite.lit(composite.pixels_of(crop), white) for crop in crops}
 
 
 def _mode_of(labels: list[Label], region: Region, pin: Pin) -> int | None:
@@ -108,10 +115,6 @@ def _wide(recipe: Recipe) -> Recipe:
         right, bottom = min(width, box.x + box.width + reach), min(height, box.y + box.height + reach)
         regions.append(region.model_copy(update={"box": Box(x=x, y=y, width=right - x, height=bottom - y)}))
     return recipe.model_copy(update={"file": recipe.file.model_copy(update={"regions": tuple(regions)})})
-
-
-def _shown(recipe: Recipe, pixels: Pixels) -> Pixels:
-    return composite.lit(pixels, recipe.file.white_level)
 
 
 def _tiles(recipe: Recipe, crops: dict[str, Pixels]) -> Iterator[tuple[Region, Pin, Pixels]]:

@@ -1,96 +1,121 @@
 """Trains a LoRA on a product's own pins (`SitePins`), asked by pins. A CUDA GPU, or a CPU for a small set.
 
-Out: the adapter in 16 bit, as models/export_gguf.py takes it, and `train-log.jsonl`. Half of the steps' defects are the
-set's own where it has any, the others edits of its good pins (site_edits.py).
+Out: the adapter in 16 bit, as models/export_gguf.py takes it, and `train-log.jsonl`. Half of the defects are the set's
+own where it has any, the others edits of its good pins (site_edits.py). Every third step is drawn pins of any product,
+so that what the start knows is kept. `steps` is the loop of the ablation, too.
 """
 
 import json
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
+import camera
+import lora
 import network
 import peft
+import sampling
 import torch
-from site_edits import SiteBatches
+from site_edits import Batch, SiteBatches
 from site_pins import SitePins
 from tokenizers import Tokenizer
 from transformers import LlavaForConditionalGeneration
 
+RANK = 16
 LOG_EVERY = 25
+DRAWN_EVERY, DRAWN_BATCHES = 3, 8
+"""Every so many steps one of so many batches of drawn pins."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """One training."""
 
-    base: Path
-    start: Path | None
-    """Adapter to go on from; None: a new one."""
-    out: Path
-    targets: str
-    """Pattern of the modules that are trained."""
-    modes: tuple[int, ...]
-    """Modes that are made by editing, indices into render.MODES."""
     seconds: float
+    """The rate falls to nothing over them."""
     batch: int
     learning_rate: float
-    rank: int
     seed: int
     device: str
 
 
-def train(plan: Plan, pins: SitePins) -> int:
-    """Train for the plan's seconds, save the adapter and return the number of steps."""
+def train(plan: Plan, pins: SitePins, modes: tuple[int, ...], base: Path, start: Path | None, out: Path) -> int:
+    """Train for the plan's seconds, save the adapter and return the number of steps.
+
+    `modes`: those that are made by editing, indices into render.MODES. `start`: adapter to go on from; None: a new one.
+    """
     torch.manual_seed(plan.seed)
     torch.set_float32_matmul_precision("high")
-    asker = _asker(plan)
-    batches = SiteBatches(pins, plan.modes, plan.device, plan.seed)
-    plan.out.mkdir(parents=True, exist_ok=True)
-    with (plan.out / "train-log.jsonl").open("w") as log:
-        steps = _steps(plan, asker, batches, log)
-    save_adapter(asker.model, plan.base.name, plan.out / "adapter")
-    return steps
-
-
-def _asker(plan: Plan) -> network.Asker:
-    plain = LlavaForConditionalGeneration.from_pretrained(plan.base, dtype=torch.float32)
-    if plan.start is None:
-        config = peft.LoraConfig(
-            r=plan.rank, lora_alpha=plan.rank, target_modules=plan.targets, bias="none", task_type="CAUSAL_LM"
-        )
-        model = peft.get_peft_model(plain, config)
+    plain = LlavaForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
+    if start is None:
+        model = lora.added(plain, RANK)
     else:
-        model = peft.PeftModel.from_pretrained(plain, plan.start, is_trainable=True).float()
-    asker = network.Asker(model, Tokenizer.from_file(str(plan.base / "tokenizer.json"))).to(plan.device)
-    # The helper heads are for drawn pictures, of which every patch is known.
+        model = peft.PeftModel.from_pretrained(plain, start, is_trainable=True).float()
+    asker = asker_of(model, base, plan.device)
+    own, drawn = SiteBatches(pins, modes, plan.device, plan.seed), _drawn(plan)
+
+    def query(step: int) -> tuple[Sequence[torch.Tensor], Batch]:
+        turn, rest = divmod(step, DRAWN_EVERY)
+        picture, labels = drawn[turn % DRAWN_BATCHES] if rest == DRAWN_EVERY - 1 else own.draw(plan.batch)
+        return [picture.float()], labels
+
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "train-log.jsonl").open("w") as log:
+        done = steps(asker, asker.forms["pins"], query, plan, log)
+    lora.save(asker.model, base.name, out / "adapter")
+    return done
+
+
+def asker_of(model: torch.nn.Module, base: Path, device: str) -> network.Asker:
+    """Return the network on the device; its helper heads are for drawn pictures, of which every patch is known."""
+    asker = network.Asker(model, Tokenizer.from_file(str(base / "tokenizer.json"))).to(device)
     asker.pin_head.requires_grad_(False)
     asker.patch_head.requires_grad_(False)
     return asker
 
 
-def _steps(plan: Plan, asker: network.Asker, batches: SiteBatches, log: object) -> int:
+def _drawn(plan: Plan) -> list[tuple[torch.Tensor, Batch]]:
+    """Return batches of drawn pins of any product: composites and labels."""
+    shot, out = camera.Camera(plan.device, plan.seed, fast=False), []
+    for number in range(DRAWN_BATCHES):
+        raw = sampling.draw_pins(sampling.step_rng(plan.seed, number), plan.batch // 2, None, sampling.BASE)
+        batch = camera.to_device(raw, plan.device)
+        out.append((shot.pins(batch).to(torch.uint8), {key: batch[key] for key in ("judgement", "mode")}))
+    return out
+
+
+def steps(
+    asker: network.Asker, form: network.AnswerForm,
+    query: Callable[[int], tuple[Sequence[torch.Tensor], Batch]], plan: Plan, log: TextIO | None = None,
+) -> int:  # fmt: skip
+    """Train what requires a gradient until the plan's seconds are over; return the number of steps.
+
+    `query` returns the pictures of a step's questions and their labels.
+    """
     parameters = [p for p in asker.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         parameters, lr=plan.learning_rate, betas=(0.9, 0.98), weight_decay=0.02, fused=plan.device == "cuda"
     )
-    form = asker.forms["pins"]
     prompt = torch.tensor([form.prompt], device=plan.device)
     asker.train()
     start, step = time.monotonic(), 0
     while (share := (time.monotonic() - start) / plan.seconds) < 1:
         for group in optimizer.param_groups:
             group["lr"] = plan.learning_rate * min(1.0, (step + 1) / 30) * max(0.02, 1 - share)
-        picture, labels = batches.draw(plan.batch)
+        pictures, labels = query(step)
         answer, weight = form.answers(labels)
         with torch.autocast(plan.device, torch.bfloat16, enabled=plan.device == "cuda"):
-            logits, _ = asker([picture], prompt, answer)
+            logits, _ = asker(pictures, prompt, answer)
             loss = network.loss_of(form, logits, answer, weight, labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        if step % LOG_EVERY == 0:
+        if plan.device == "cuda" and step % 4 == 0:
+            torch.cuda.synchronize()  # else the clock runs ahead of the work
+        if log and step % LOG_EVERY == 0:
             line = {"step": step, "s": round(time.monotonic() - start, 1), **_right(form, logits, labels)}
             print(json.dumps(line | {"loss": round(float(loss.detach()), 4)}), file=log, flush=True)
             print(json.dumps(line), flush=True)
@@ -99,16 +124,9 @@ def _steps(plan: Plan, asker: network.Asker, batches: SiteBatches, log: object) 
 
 
 @torch.no_grad()
-def _right(form: network.AnswerForm, logits: torch.Tensor, labels: dict[str, torch.Tensor]) -> dict[str, float]:
+def _right(form: network.AnswerForm, logits: torch.Tensor, labels: Batch) -> dict[str, float]:
     """Return the shares of judgements that are right in a training batch."""
     said = logits[:, form.judgement_at()][:, form.judgements].argmax(1)
     names = enumerate(("passed", "defective", "undecidable"))
     right = (said == labels["judgement"]).float()
     return {name: round(float(right[labels["judgement"] == kind].mean()), 3) for kind, name in names}
-
-
-def save_adapter(model: torch.nn.Module, base_name: str, folder: Path) -> None:
-    """Write the adapter in 16 bit; a folder of the training machine means nothing elsewhere."""
-    model.peft_config["default"].base_model_name_or_path = base_name
-    state = {key: value.half() if value.is_floating_point() else value for key, value in model.state_dict().items()}
-    model.save_pretrained(folder, state_dict=state)

@@ -12,13 +12,12 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
+import lora
 import network
-import peft
 import sampling
 import torch
 import training
 from tokenizers import Tokenizer
-from train_lora import UNSLOTH_TARGETS
 from transformers import LlavaForConditionalGeneration
 
 RANK = 32
@@ -27,21 +26,11 @@ RANK = 32
 def train_any(plan: training.Plan, base: Path, device: str, workers: int) -> training.Trainer:
     """Train and save the adapter; return the trainer with the trained network."""
     plain = LlavaForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
-    config = peft.LoraConfig(
-        r=RANK, lora_alpha=RANK, target_modules=UNSLOTH_TARGETS, bias="none", task_type="CAUSAL_LM"
-    )
-    asker = network.Asker(peft.get_peft_model(plain, config), Tokenizer.from_file(str(base / "tokenizer.json")))
+    asker = network.Asker(lora.added(plain, RANK), Tokenizer.from_file(str(base / "tokenizer.json")))
     trainer = training.Trainer(plan, asker, device)
     trainer.run(workers, evaluate_every=10**9)
-    save_adapter(asker.model, base.name, plan.out / "adapter")
+    lora.save(asker.model, base.name, plan.out / "adapter")
     return trainer
-
-
-def save_adapter(model: torch.nn.Module, base_name: str, folder: Path) -> None:
-    """Write the adapter in 16 bit; a folder of the training machine means nothing elsewhere."""
-    model.peft_config["default"].base_model_name_or_path = base_name
-    state = {key: value.half() if value.is_floating_point() else value for key, value in model.state_dict().items()}
-    model.save_pretrained(folder, state_dict=state)
 
 
 def main() -> None:

@@ -20,9 +20,9 @@ if __name__ == "__main__" and {"--set", "--pins"} & set(sys.argv):
     sys.exit(train_site.main())
 
 import camera
+import lora
 import network
 import numpy as np
-import peft
 import render
 import sampling
 import torch
@@ -30,13 +30,6 @@ import training
 from PIL import Image
 from tokenizers import Tokenizer
 from transformers import LlavaForConditionalGeneration
-
-UNSLOTH_TARGETS = (
-    r"(?:.*?(?:vision|image|visual|patch|language|text).*?(?:self_attn|attention|attn|mixer|mlp|feed_forward|ffn|dense"
-    r"|mixer).*?(?:gate_proj|up_proj|down_proj|k_proj|v_proj|q_proj|o_proj))|(?:\bmodel\.layers\.[\d]{1,}\.(?:self_attn"
-    r"|attention|attn|mixer|mlp|feed_forward|ffn|dense|mixer)\.(?:(?:gate_proj|up_proj|down_proj|k_proj|v_proj|q_proj"
-    r"|o_proj)))"
-)
 
 
 def golden_pixels(picture: Path, device: str) -> camera.Golden:
@@ -84,16 +77,14 @@ def main() -> None:
         variation=sampling.PRODUCT, out=arguments.out, compile=arguments.compile,
     )  # fmt: skip
     base = LlavaForConditionalGeneration.from_pretrained(arguments.base, dtype=torch.float32)
-    config = peft.LoraConfig(r=16, lora_alpha=16, target_modules=UNSLOTH_TARGETS, bias="none", task_type="CAUSAL_LM")
-    model = peft.get_peft_model(base, config)
+    model = lora.added(base, 16)
     model.print_trainable_parameters()
     asker = network.Asker(model, Tokenizer.from_file(str(arguments.base / "tokenizer.json")))
     golden = golden_pixels(arguments.golden, arguments.device)
     trainer = training.Trainer(plan, asker, arguments.device, golden)
     trainer.resume()
     trainer.run(arguments.workers, evaluate_every=1000)
-    config.base_model_name_or_path = arguments.base.name  # a folder of the training machine means nothing elsewhere
-    model.save_pretrained(arguments.out / "adapter")
+    lora.save(model, arguments.base.name, arguments.out / "adapter")
     table = trainer.table(65536 if arguments.device == "cuda" else 64)
     (arguments.out / "accuracy.json").write_text(json.dumps(table, indent=1) + "\n")
     print(json.dumps(table, indent=1), flush=True)

@@ -19,6 +19,7 @@ import render
 import site_pins
 
 ROOT = Path(__file__).parent.parent
+BASE, PINS_ANY = ROOT / "models/pins-tiny/base", ROOT / "models/pins-any/adapter"
 
 
 def read_arguments() -> argparse.Namespace:
@@ -34,13 +35,12 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--adapter", type=Path, help="adapter that was trained before")
     parser.add_argument("--cut-only", action="store_true")
     parser.add_argument("--train-only", action="store_true")
-    parser.add_argument("--base", type=Path, default=Path(__file__).parent / "pins-tiny/base")
-    parser.add_argument("--start", type=Path, help="adapter to go on from; without it a new one")
+    parser.add_argument("--base", type=Path, default=BASE)
+    parser.add_argument("--start", type=Path, help="adapter to go on from; pins-any on its own base, else a new one")
     parser.add_argument("--modes", default=",".join(render.MODES[1:]), help="defects that are made by editing")
     parser.add_argument("--minutes", type=float, default=2.0, help="of training")
     parser.add_argument("--batch", type=int, default=0, help="0: 512 on a GPU, 48 on a CPU")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--device", default="", help="cuda or cpu; cuda where there is one")
     return parser.parse_args()
@@ -75,16 +75,16 @@ def train(arguments: argparse.Namespace, pins: site_pins.SitePins) -> Path:
         return Path(arguments.adapter)
     import site_training
     import torch
-    from train_lora import UNSLOTH_TARGETS
 
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     plan = site_training.Plan(
-        base=arguments.base, start=arguments.start, out=arguments.out, targets=UNSLOTH_TARGETS,
-        modes=tuple(render.MODES.index(mode) for mode in arguments.modes.split(",")), seconds=60 * arguments.minutes,
-        batch=arguments.batch or (512 if device == "cuda" else 48), learning_rate=arguments.learning_rate,
-        rank=arguments.rank, seed=arguments.seed, device=device,
+        seconds=60 * arguments.minutes, batch=arguments.batch or (512 if device == "cuda" else 48),
+        learning_rate=arguments.learning_rate, seed=arguments.seed, device=device,
     )  # fmt: skip
-    print(f"{site_training.train(plan, pins)} steps: {arguments.out / 'adapter'}", flush=True)
+    modes = tuple(render.MODES.index(mode) for mode in arguments.modes.split(","))
+    start = arguments.start or (PINS_ANY if arguments.base.resolve() == BASE.resolve() else None)
+    steps = site_training.train(plan, pins, modes, arguments.base, start, arguments.out)
+    print(f"{steps} steps: {arguments.out / 'adapter'}", flush=True)
     return Path(arguments.out / "adapter")
 
 

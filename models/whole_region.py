@@ -3,34 +3,51 @@
 The same pictures, the same seconds; labels are the count, the judgement, the first defective pin's mode and place.
 """
 
-import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import network
 import numpy as np
 import probe
 import render
+import site_cut
 import torch
 import torch.nn.functional as F
-from pin_tiles import PinTiles
-from set_training import Plan
+from PIL import Image
+from site_edits import Batch
+from site_pins import Pixels, SitePins
+from site_training import Plan, steps
+
+from station.capture.crop import golden_crops
+from station.recipe_file import load_recipe
 
 if TYPE_CHECKING:
     from ablate import Material
 
-Batch = dict[str, torch.Tensor]
 BATCH = 48
 SHIFT_PX, GAIN, NOISE = 3.0, 0.12, 5.0
 PATCH = 16
 
 
+def cut(recipe_path: Path, folder: Path) -> Pixels:
+    """Return the first region at the report's size, (1 + pictures, height, width, 3): golden, and of each picture."""
+    recipe = load_recipe(recipe_path)
+    name, size = recipe.file.regions[0].region_id, recipe.file.report
+    crops = [site_cut.lit_crops(recipe, golden_crops(recipe).values())]
+    crops += [each for _, _, each in site_cut.registered([recipe], folder)]
+    pictures = (Image.fromarray(each[name]) for each in crops)
+    wanted = (size.width_model_px, size.height_model_px)
+    return np.stack([np.asarray(one.resize(wanted, Image.Resampling.BICUBIC)) for one in pictures])
+
+
 class Regions:
     """A set's regions on one device."""
 
-    def __init__(self, tiles: PinTiles, columns: int, device: str, seed: int) -> None:
-        self.golden = torch.from_numpy(tiles.golden_region.copy()).to(device).permute(2, 0, 1)[None].float()
-        self.tests = torch.from_numpy(tiles.regions).to(device).permute(0, 3, 1, 2).contiguous()
-        mode = tiles.mode.reshape(len(tiles.regions), -1)
+    def __init__(self, regions: Pixels, pins: SitePins, columns: int, device: str, seed: int) -> None:
+        pixels = torch.from_numpy(regions).to(device).permute(0, 3, 1, 2).contiguous()
+        self.golden, self.tests = pixels[:1].float(), pixels[1:]
+        mode = pins.mode.reshape(len(self.tests), -1).astype(np.int64)
         first = np.argmax(mode > 0, axis=1)
         bad = (mode > 0).any(axis=1)
         place = first // columns * render.MAX_COLUMNS + first % columns
@@ -76,39 +93,20 @@ def run(
 ) -> dict[str, Any]:
     """Train on the set's regions, put the 16-bit weights `before` back, measure and probe."""
     train, test = (
-        Regions(tiles, material.columns, material.device, plan.seed) for tiles in (material.train, material.test)
+        Regions(regions, pins, material.columns, material.device, plan.seed)
+        for regions, pins in ((material.train_regions, material.train), (material.test_regions, material.test))
     )
-    row: dict[str, Any] = {"steps": _train(asker, train, pictures, plan)} if trained else {}
+
+    def query(_: int) -> tuple[Sequence[torch.Tensor], Batch]:
+        tests, labels = train.draw()
+        return train.show(tests, pictures), labels
+
+    row: dict[str, Any] = {"steps": steps(asker, asker.forms["report"], query, plan)} if trained else {}
     probe.restore(asker, before)
     row |= _judged(asker, test, pictures)
     centres = torch.from_numpy(material.centres).float().to(material.device)
     seen = [_pin_features(asker, regions, centres) for regions in (train, test)]
     return row | {"probe right": probe.fitted(*seen[0], *seen[1])}
-
-
-def _train(asker: network.Asker, regions: Regions, pictures: int, plan: Plan) -> int:
-    form = asker.forms["report"]
-    parameters = [p for p in asker.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=plan.learning_rate, betas=(0.9, 0.98), weight_decay=0.02)
-    prompt = torch.tensor([form.prompt], device=regions.device)
-    asker.train()
-    start, step = time.monotonic(), 0
-    while (share := (time.monotonic() - start) / plan.seconds) < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = plan.learning_rate * min(1.0, (step + 1) / 20) * (1 - share) ** 0.5
-        tests, labels = regions.draw()
-        answer, weight = form.answers(labels)
-        with torch.autocast(regions.device, torch.bfloat16):
-            logits, _ = asker(regions.show(tests, pictures), prompt, answer)
-            loss = network.loss_of(form, logits, answer, weight, labels)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        if regions.device == "cuda":
-            torch.cuda.synchronize()
-        step += 1
-    return step
 
 
 @torch.no_grad()

@@ -54,6 +54,16 @@ def test_the_middle_of_a_tile_is_what_the_station_shows(labelled: tuple[Path, Pa
         assert np.abs(ours - station[:, : ask.tile_model_px, 0]).mean() < 1.0
 
 
+def test_a_picture_that_cannot_be_registered_is_named_and_left_out(
+    labelled: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = labelled[1]
+    (folder / "good.png").write_bytes(encoded(np.full((480, 640, 3), 90, np.uint8), ".png"))
+    pins = site_cut.cut([labelled])
+    assert len(pins.mode) == 2 * len(PINS)
+    assert capsys.readouterr().out == "good.png: left out, it cannot be registered\n"
+
+
 def test_what_was_saved_is_read(labelled: tuple[Path, Path], tmp_path: Path) -> None:
     pins = site_cut.cut([labelled])
     pins.save(tmp_path / "pins.npz")
