@@ -2,11 +2,14 @@
 
 In: the overrides, the journal and the archive. Out: DIR with a copy of each picture and labels.csv, as
 models/train_lora.py --set and `station evaluate` take it; a second run adds what is new, writes labels.csv anew. Only
-parts of the recipe that config.yaml names first. Raises JournalError, OutputError.
+parts of the recipe that config.yaml names first. With a second folder a third of the parts goes there instead, to
+measure with: by a hash of the part, so that none changes sides. Raises JournalError, OutputError.
 """
 
 import csv
+import hashlib
 import shutil
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -34,16 +37,22 @@ class Collected(Record):
     """Defective parts that it did not say NOT_OK of."""
     agreed: int
     """Parts of which the person says what the verdict says."""
+    to_measure: int
+    """Of all these, parts that lie in the second folder."""
     left_out: tuple[str, ...]
     """Jobs of another recipe or without picture, in words."""
 
 
-def collect(settings: Settings, folder: Path) -> Collected:
-    """Copy the pictures and write labels.csv; nothing is written if no part can be used."""
+def collect(settings: Settings, folder: Path, to_measure: Path | None = None) -> Collected:
+    """Copy the pictures and write labels.csv; nothing is written if no part can be used.
+
+    `to_measure`: folder for a third of the parts, which the set in `folder` then lacks; None: all are in `folder`.
+    """
     recipe, reader = load_recipe(settings.recipe), JournalReader(settings.journal.path)
     used: list[Override] = []
-    rows: list[Mapping[str, str]] = []
+    rows: dict[Path, list[Mapping[str, str]]] = defaultdict(list)
     left_out: list[str] = []
+    measured = 0
     try:
         for one in sorted(overrides(settings.journal.path).values(), key=lambda one: one.job_id):
             verdict = reader.of_job(one.job_id)
@@ -52,12 +61,15 @@ def collect(settings: Settings, folder: Path) -> Collected:
                 left_out.append(f"{one.job_id}: {_why_not(recipe, verdict)}")
                 continue
             used.append(one)
-            rows += _rows(_copied(picture, verdict.job_id, folder), verdict, one, recipe)
-        if rows:
-            _write(folder / FILE_NAME, rows)
+            is_apart = to_measure is not None and is_to_measure(verdict.part_id or verdict.job_id)
+            measured += is_apart
+            to = to_measure if to_measure is not None and is_apart else folder
+            rows[to] += _rows(_copied(picture, verdict.job_id, to), verdict, one, recipe)
+        for to, lines in rows.items():
+            _write(to / FILE_NAME, lines)
     except OSError as error:
         raise OutputError(
-            f"{folder} cannot be written: {error.strerror}.", "Look at its rights and the disk."
+            f"{error.filename or folder} cannot be written: {error.strerror}.", "Look at its rights and the disk."
         ) from error
     good = [one for one in used if one.evaluation is Evaluation.OK]
     return Collected(
@@ -65,8 +77,14 @@ def collect(settings: Settings, folder: Path) -> Collected:
         false_rejects=sum(one.said is not Evaluation.OK for one in good),
         escapes=sum(one.said is not Evaluation.NOT_OK for one in used if one not in good),
         agreed=sum(one.said is one.evaluation for one in used),
+        to_measure=measured,
         left_out=tuple(left_out),
     )
+
+
+def is_to_measure(part: str) -> bool:
+    """Return whether a part is kept from training, by its id: the same part always is, or never."""
+    return hashlib.sha256(part.encode()).digest()[0] % 3 == 0
 
 
 def _why_not(recipe: Recipe, verdict: Verdict | None) -> str:

@@ -1,8 +1,8 @@
-"""`station override JOB passed | defective`: what a person says of a part, kept beside its verdict, which stays.
+"""`station override PICTURE passed | defective`: what a person says of a part, kept beside its verdict, which stays.
 
 In: Settings and what the person says. Out: a line of overrides.jsonl beside the journal, on disk on return; the newest
 line of a job counts. The journal is the worker's alone and its rows never change, so the file is another one. Raises
-JournalError for a job that has no verdict, ConfigurationError for pins or modes that the part does not have.
+JournalError for what has no verdict or several, ConfigurationError for pins or modes that the part does not have.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from station.capture.picture_file import shown_name
 from station.durable_file import append_line, read_lines
 from station.errors import ConfigurationError, JournalError
 from station.journal_reader import JournalReader
@@ -21,6 +22,8 @@ from station.settings import Settings
 from station.who import who
 
 FILE_NAME = "overrides.jsonl"
+SHOWN = 3
+"""Jobs that are named where several have one name."""
 
 
 class BadPin(Record):
@@ -51,12 +54,15 @@ _DECODER = msgspec.json.Decoder(Override)
 
 
 def override(
-    settings: Settings, job_id: str, evaluation: Evaluation, pins: Sequence[tuple[str, str]] = (), why: str = ""
+    settings: Settings, name: str, evaluation: Evaluation, pins: Sequence[tuple[str, str]] = (), why: str = ""
 ) -> Override:
-    """Write down what a person says of a judged part. `pins`: (pin id, or region/pin; mode, or "": as was said)."""
-    verdict = _verdict(settings, job_id)
+    """Write down what a person says of a judged part.
+
+    `name`: picture, part id or job id, as `trace` takes it. `pins`: (pin id, or region/pin; mode, or "": as was said).
+    """
+    verdict = _verdict(settings, name)
     line = Override(
-        job_id=job_id,
+        job_id=verdict.job_id,
         evaluation=evaluation,
         pins=tuple(_bad_pin(settings, verdict, name, mode) for name, mode in pins),
         why=why,
@@ -89,12 +95,19 @@ def overrides(journal: Path) -> dict[str, Override]:
         raise JournalError(f"{path} cannot be read: {error.strerror}.", "Look at its rights and the disk.") from error
 
 
-def _verdict(settings: Settings, job_id: str) -> Verdict:
+def _verdict(settings: Settings, name: str) -> Verdict:
     journal = settings.journal.path
-    verdict = JournalReader(journal).of_job(job_id) if journal.exists() else None
-    if verdict is None:
-        raise JournalError(f"There is no verdict of job {job_id!r}.", "station trace PICTURE tells a picture's job id.")
-    return verdict
+    found = JournalReader(journal).find(shown_name(name)) if journal.exists() else []
+    if not found:
+        raise JournalError(
+            f"There is no verdict of {name!r}.", "Name a picture, a part id or a job id; see station status."
+        )
+    if len(found) > 1:
+        jobs = ", ".join(f"{one.job_id} {one.evaluation}" for one in found[-SHOWN:])
+        raise JournalError(
+            f"There are {len(found)} verdicts of {name!r}.", f"Say the job id of one; the newest: {jobs}."
+        )
+    return found[0]
 
 
 def recipe_named(settings: Settings, name: str) -> Recipe:

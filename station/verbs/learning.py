@@ -17,9 +17,9 @@ class Word(StrEnum):
     DEFECTIVE = "defective"
 
 
-@app.command(epilog="Example: station override 20261125T101500123-0a1b2c3d defective --pin A3=bent")
+@app.command(epilog="Example: station override part-4711.jpg defective --pin A3=bent")
 def override(
-    job: Annotated[str, typer.Argument(metavar="JOB", help="The job id, as station status and trace show it.")],
+    picture: Annotated[str, typer.Argument(metavar="PICTURE", help="Name of the picture, part id or job id.")],
     word: Annotated[Word, typer.Argument(metavar="passed|defective", help="What the part really is.")],
     config: Config = CONFIG,
     as_json: AsJson = False,
@@ -40,9 +40,11 @@ def override(
         raise typer.BadParameter("a part that passed has no bad pin", param_hint="--pin")
     evaluation = Evaluation.OK if word is Word.PASSED else Evaluation.NOT_OK
     pins = [(name, mode) for name, _, mode in (text.partition("=") for text in pin or [])]
-    line = write_down(settings_of(config), job, evaluation, pins, why)
+    line = write_down(settings_of(config), picture, evaluation, pins, why)
     bad = ", ".join(f"{one.region_id}/{one.pin_id} {one.mode}" for one in line.pins)
-    typer.echo(as_text(line) if as_json else f"{job}: {word} by {line.by}{f' ({bad})' if bad else ''}; was {line.said}")
+    typer.echo(
+        as_text(line) if as_json else f"{picture}: {word} by {line.by}{f' ({bad})' if bad else ''}; was {line.said}"
+    )
 
 
 @app.command(epilog="Example: station collect training/overridden")
@@ -50,6 +52,10 @@ def collect(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The labelled set; made, or brought up to date.")],
     config: Config = CONFIG,
     as_json: AsJson = False,
+    to_measure: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A third of the parts goes there instead: not to be learned from."),
+    ] = None,
 ) -> None:
     """Collect the pictures of overridden parts as a labelled set, to train with or to measure on.
 
@@ -59,12 +65,14 @@ def collect(
     from station.json_text import as_text
 
     quiet()
-    found = gather(settings_of(config), folder)
+    found = gather(settings_of(config), folder, to_measure)
     if as_json:
         typer.echo(as_text(found))
     else:
         typer.echo(f"{found.false_rejects} good parts not said OK, {found.escapes} defective ones not said NOT_OK,"
                    f" {found.agreed} as the verdict says: {folder}")  # fmt: skip
+        if to_measure:
+            typer.echo(f"{found.to_measure} of them instead in {to_measure}, to measure with")
         for line in found.left_out:
             typer.echo(f"left out: {line}", err=True)
     if not found.false_rejects + found.escapes + found.agreed:

@@ -88,9 +88,51 @@ def test_what_the_part_does_not_have_is_refused(
     assert overrides(settings.journal.path) == {}
 
 
-def test_a_job_without_a_verdict_is_refused(settings: Settings) -> None:
-    with pytest.raises(JournalError, match="no verdict of job 'nobody'"):
+def test_a_part_is_named_by_its_picture_unless_several_have_that_name(settings: Settings) -> None:
+    assert override(settings, f"{GOOD}.png", OK).job_id == GOOD
+    jobs = [f"20260102T030405678-0000010{k}" for k in range(2)]
+    journal = Journal(settings.journal.path)
+    journal.open()
+    for job_id in jobs:
+        verdict = _verdict(job_id, OK, load_recipe_name(settings))
+        image = msgspec.structs.replace(verdict.image, name="image.png")
+        journal.append(msgspec.structs.replace(verdict, image=image))
+    journal.close()
+    with pytest.raises(JournalError, match=r"2 verdicts of 'image\.png'") as several:
+        override(settings, "image.png", OK)
+    assert all(job in several.value.hint for job in jobs)
+    assert list(overrides(settings.journal.path)) == [GOOD]
+
+
+def test_a_picture_without_a_verdict_is_refused(settings: Settings) -> None:
+    with pytest.raises(JournalError, match="no verdict of 'nobody'"):
         override(settings, "nobody", OK)
+
+
+def test_a_third_of_the_parts_is_kept_to_measure_with(settings: Settings, tmp_path: Path) -> None:
+    journal = Journal(settings.journal.path)
+    journal.open()
+    jobs = [f"20260102T030405678-000001{k:02}" for k in range(12)]
+    for job_id in jobs:
+        journal.append(_verdict(job_id, NOT_OK, load_recipe_name(settings)))
+        folder = settings.outputs.archive.folder / day_of(job_id) / job_id / "original"
+        folder.mkdir(parents=True)
+        (folder / f"{job_id}.png").write_bytes(job_id.encode())
+    journal.close()
+    learn, measure = tmp_path / "learn", tmp_path / "measure"
+    for job_id in jobs[:8]:
+        override(settings, job_id, OK)
+    collect(settings, learn, measure)
+    before = {label.image for label in read_labels(measure)}
+    for job_id in jobs[8:]:
+        override(settings, job_id, OK)
+    found = collect(settings, learn, measure)
+    learned, measured = ({label.image for label in read_labels(folder)} for folder in (learn, measure))
+    assert learned | measured == {f"{job_id}.png" for job_id in jobs}
+    assert not learned & measured
+    assert before <= measured
+    assert (found.to_measure, found.false_rejects) == (len(measured), 12)
+    assert 1 <= len(measured) < len(learned)
 
 
 def test_overridden_parts_become_a_labelled_set(settings: Settings, tmp_path: Path) -> None:
