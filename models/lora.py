@@ -24,4 +24,5 @@ def save(model: torch.nn.Module, base_name: str, folder: Path) -> None:
     """Write the adapter in 16 bit; a folder of the training machine means nothing elsewhere."""
     model.peft_config["default"].base_model_name_or_path = base_name
     state = {key: value.half() if value.is_floating_point() else value for key, value in model.state_dict().items()}
-    model.save_pretrained(folder, state_dict=state)
+    # Else peft asks the network whether the base has another vocabulary.
+    model.save_pretrained(folder, state_dict=state, save_embedding_layers=False)
