@@ -1,8 +1,9 @@
 """Other wordings of the same question: does the model's judgement hang on the words rather than on the picture.
 
 In: a labelled set and a model. Out: for each wording how many pictures are judged otherwise than with the recipe's own
-words. A wording changes nothing that is asked: sentences in lines of their own, a request in front, a remark behind,
-and in the answer's form colons for arrows. At most PICTURES pictures are taken, spread over the set.
+words, and how many have no judgement then, because the answer contradicts itself: such a one says nothing about a pin and
+is no change. A wording changes nothing that is asked: sentences in lines of their own, a request in front, a remark
+behind, and in the answer's form colons for arrows. At most PICTURES pictures are taken, spread over the set.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,8 +32,10 @@ INSTRUCTIONS: Mapping[str, Words] = {
     "with a remark": lambda text: f"{text} Answer in the form that is given.",
 }
 FORM = "with colons"
-RATES = tuple(f"changed, asked {name}" for name in (*INSTRUCTIONS, FORM))
-"""Names of the shares that are reported."""
+WORDINGS = (*INSTRUCTIONS, FORM)
+CHANGED, UNANSWERED = "changed, asked", "unanswered, asked"
+RATES = tuple(f"{CHANGED} {name}" for name in WORDINGS)
+"""Names of the shares that a new release must not have larger."""
 
 
 class ColonInspection(VotingInspection):
@@ -52,7 +55,8 @@ class ColonInspection(VotingInspection):
 
 
 def changed_by_wording(labelled: LabelledSet, seen: Sequence[Seen], model: Path | None) -> dict[str, Share]:
-    """Return for each wording the share of pictures that are judged otherwise than they were `seen` by this model.
+    """Return for each wording the share of pictures judged otherwise than they were `seen` by this model, of those that
+    have a judgement both times; and the share that lost it, where one did.
 
     `labelled`: the pictures to ask about again, a part of those seen. A form that the model's tokenizer cannot take
     apart is left out. Raises EngineError.
@@ -61,12 +65,12 @@ def changed_by_wording(labelled: LabelledSet, seen: Sequence[Seen], model: Path 
     recipe = labelled.recipe
     golden = golden_crops(recipe)
     worded = [VotingInspection(_reworded(recipe, words), golden) for words in INSTRUCTIONS.values()]
-    rates = {}
-    for name, inspection in zip(RATES, [*worded, ColonInspection(recipe)], strict=True):
+    rates: dict[str, Share] = {}
+    for name, inspection in zip(WORDINGS, [*worded, ColonInspection(recipe)], strict=True):
         try:
-            rates[name] = _changed(said, list(labelled.seen(model, inspection)))
+            rates |= _rates(name, said, list(labelled.seen(model, inspection)))
         except EngineError:
-            if name != RATES[-1]:
+            if name != FORM:
                 raise
             # Some tokenizers run the colon together with the answer: they cannot be asked so, which says nothing.
     return rates
@@ -78,8 +82,13 @@ def spread(images: Sequence[str]) -> list[str]:
     return list(images[::step])
 
 
-def _changed(said: Mapping[str, Evaluation], again: Sequence[Seen]) -> Share:
-    return share(sum(one.verdict.evaluation is not said[one.image] for one in again), len(again))
+def _rates(name: str, said: Mapping[str, Evaluation], again: Sequence[Seen]) -> dict[str, Share]:
+    judged = [one for one in again if said[one.image] is not Evaluation.UNDEFINED]
+    answered = [one for one in judged if one.verdict.evaluation is not Evaluation.UNDEFINED]
+    changed = sum(one.verdict.evaluation is not said[one.image] for one in answered)
+    lost = len(judged) - len(answered)
+    rates = {f"{CHANGED} {name}": share(changed, len(answered))}
+    return rates | ({f"{UNANSWERED} {name}": share(lost, len(judged))} if lost else {})
 
 
 def _reworded(recipe: Recipe, words: Words) -> Recipe:

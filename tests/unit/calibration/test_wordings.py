@@ -82,6 +82,19 @@ def test_a_model_that_hangs_on_the_words_is_found_out(recipe: Recipe, tmp_path: 
     assert set(rates.values()) == {0.0}
 
 
+def test_an_answer_that_contradicts_itself_is_no_change_and_is_told_apart(recipe: Recipe, tmp_path: Path) -> None:
+    def by_picture(question: Question, name: str) -> Evaluation:
+        has_colons = "judgement:" in question.slots[0].before
+        if name.startswith("good"):
+            return Evaluation.UNDEFINED if has_colons else Evaluation.OK
+        return Evaluation.OK if has_colons else Evaluation.NOT_OK
+
+    rates, _ = changed(recipe, tmp_path, by_picture)
+    assert rates.pop("unanswered, asked with colons") == pytest.approx(1 / 3)
+    assert rates.pop("changed, asked with colons") == 1.0, "of the two that were answered, both"
+    assert rates == dict.fromkeys(RATES[:-1], 0.0)
+
+
 def test_a_form_that_cannot_be_asked_is_left_out_and_an_engine_that_fails_is_not(
     recipe: Recipe, tmp_path: Path
 ) -> None:
