@@ -55,8 +55,9 @@ class ColonInspection(VotingInspection):
 
 
 def changed_by_wording(labelled: LabelledSet, seen: Sequence[Seen], model: Path | None) -> dict[str, Share]:
-    """Return for each wording the share of pictures judged otherwise than they were `seen` by this model, of those that
-    have a judgement both times; and the share that lost it, where one did.
+    """Return for each wording the share of pictures judged otherwise than they were `seen` by this model.
+
+    Of those that have a judgement both times; where some lost it, their share too.
 
     `labelled`: the pictures to ask about again, a part of those seen. A form that the model's tokenizer cannot take
     apart is left out. Raises EngineError.
