@@ -1,8 +1,8 @@
 """Other wordings of the same question: does the model's judgement hang on the words rather than on the picture.
 
 In: a labelled set and a model. Out: for each wording how many pictures are judged otherwise than with the recipe's own
-words, and how many have no judgement then, because the answer contradicts itself: such a one says nothing about a pin and
-is no change. A wording changes nothing that is asked: sentences in lines of their own, a request in front, a remark
+words, and how many have no judgement then, because the answer contradicts itself: that says nothing about a pin and is
+no change. A wording changes nothing that is asked: sentences in lines of their own, a request in front, a remark
 behind, and in the answer's form colons for arrows. At most PICTURES pictures are taken, spread over the set.
 """
 
