@@ -17,8 +17,8 @@ from station.records import Reason, Record, RegionCrop
 SATURATED = 254
 BLUR_PX = 1.0
 """Taken before sharpness is measured, so that noise does not count as sharp."""
-LEAST_LAPLACIAN = 1.0
-"""A golden picture that is smoother has no sharpness to compare with."""
+LEAST_CONTRAST, LEAST_LAPLACIAN = 2.0, 1.0
+"""A golden picture with less has no contrast, or no sharpness, to compare with: a board's corner without tracks."""
 
 
 class Look(Record):
@@ -59,7 +59,8 @@ def check_usable(crops: Iterable[RegionCrop], golden: Mapping[str, Look], limits
 
 
 def _problem(now: Look, golden: Look, limits: PictureLimits) -> str:
-    light, contrast = now.light / max(1.0, golden.light), now.contrast / max(1.0, golden.contrast)
+    light = max(1.0, now.light) / max(1.0, golden.light)
+    contrast = now.contrast / golden.contrast if golden.contrast >= LEAST_CONTRAST else 1.0
     if not limits.min_light <= light <= limits.max_light:
         return f"has {light:.2f} times the golden picture's light, {limits.min_light} to {limits.max_light} is allowed"
     if now.saturated > golden.saturated + limits.max_saturated:

@@ -11,7 +11,8 @@ from station.capture.crop import golden_crops
 from station.capture.gate import CaptureLimits
 from station.capture.measure import PinMeasurer
 from station.capture.prepare import Preparer, prepare_job
-from station.recipe import Recipe
+from station.capture.usable import check_usable, look
+from station.recipe import PictureLimits, Recipe
 from station.records import Job, PinMeasure, Reason, RegionCrop
 from tests.pictures import PINS, REGION, Image, Pose, draw_part, encoded, make_recipe
 
@@ -109,3 +110,9 @@ def test_a_picture_that_cannot_be_judged_is_not_decidable_and_says_why(
 @pytest.mark.parametrize("gain", [0.6, 0.8, 1.2])
 def test_usual_light_is_usable(recipe: Recipe, gain: float, tmp_path: Path) -> None:
     assert prepared(recipe, draw_part(gain=gain, noise=3.0), tmp_path).failure is None
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_a_region_that_is_flat_in_the_golden_picture_is_usable(level: int) -> None:
+    flat = RegionCrop(region_id="pins", width_px=80, height_px=60, pixels_rgb=bytes([level]) * (80 * 60 * 3))
+    check_usable([flat], {"pins": look(flat)}, PictureLimits())
