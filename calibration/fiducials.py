@@ -20,6 +20,14 @@ LEAST_CORNER = 0.02
 SPREAD, NEAR_LOSS = 0.3, 0.85
 """In lengths of the part: how near is near; and how much less a place counts that near to another fiducial."""
 
+MOST_DISTINCT = 12
+"""Fiducials of a part that is covered with tiles: some of them may lie on a defect."""
+LOOKED_AROUND_PX, OWN_PX, LEAST_DISTINCT = 24, 4, 0.02
+"""How far around a place others are compared with it: as far as registration looks for it; how near is the place
+itself; and how much less like it the others must be."""
+FLAT_LEVELS = 4.0
+"""Deviation in grey levels below which a place shows nothing."""
+
 Image = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float64]
 Corners = tuple[int, int, int, int]
@@ -72,6 +80,42 @@ def propose(picture: Image, part: Corners, places: Points, pitch_px: float) -> l
         away = ((x - column) ** 2 + (y - row) ** 2) / (SPREAD * max(part[2:])) ** 2
         weight *= 1 - NEAR_LOSS * np.exp(-away)
     return found
+
+
+def propose_distinct(picture: Image, part: Corners, side: int) -> list[Corners]:
+    """Return up to MOST_DISTINCT boxes of this side inside `part`, best first: places that nothing around them is like.
+
+    For parts such as boards, full of lines that run on and repeat, where a corner is not enough to tell a place.
+    """
+    grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+    half = np.asarray(cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
+    x, y, width, height = part
+    step = side // 4
+    corners = [(left, top) for top in range(y, y + height - side, step) for left in range(x, x + width - side, step)]
+    weight = np.array([_distinctness(half, left // 2, top // 2, side // 2) for left, top in corners])
+    places = np.array(corners, np.float64)
+    found: list[Corners] = []
+    while len(found) < MOST_DISTINCT and weight.max(initial=0.0) > LEAST_DISTINCT:
+        best = int(weight.argmax())
+        found.append((*corners[best], side, side))
+        away = places - places[best]
+        weight *= 1 - NEAR_LOSS * np.exp(-np.square(away).sum(axis=1) / (SPREAD * max(width, height)) ** 2)
+        weight[(np.abs(away) < side).all(axis=1)] = 0
+    return found
+
+
+def _distinctness(half: npt.NDArray[np.uint8], x: int, y: int, side: int) -> float:
+    """Return 1 less the highest correlation with another place near by; 0 where nothing is seen."""
+    square = half[y : y + side, x : x + side]
+    if float(square.std()) < FLAT_LEVELS:
+        return 0.0
+    room, own = LOOKED_AROUND_PX // 2, OWN_PX // 2
+    left, top = max(0, x - room), max(0, y - room)
+    around = half[top : y + side + room, left : x + side + room]
+    scores = cv2.matchTemplate(around, square, cv2.TM_CCOEFF_NORMED)
+    row, column = y - top, x - left
+    scores[max(0, row - own) : row + own + 1, max(0, column - own) : column + own + 1] = -1
+    return 1 - float(scores.max())
 
 
 def likeness_of(golden: Image, picture: Image, matrix: npt.NDArray[np.float64], places: Points, side_px: int) -> float:

@@ -178,6 +178,10 @@ def _fiducials(layout: Layout, pictures: Sequence[fiducials.Image], part: Data) 
     Pins stand higher than their housing: seen from elsewhere they move against it, and are then found by themselves.
     """
     corners, pins = _corners(part), layout.places
+    if layout.covers_everything:
+        distinct = fiducials.propose_distinct(pictures[0], corners, layout.tile_px)
+        if len(distinct) >= LEAST_FIDUCIALS:
+            return distinct
     anywhere = fiducials.propose(pictures[0], corners, pins[:0], layout.pitch_px)
     away = anywhere if layout.covers_everything else fiducials.propose(pictures[0], corners, pins, layout.pitch_px)
     if len(away) < LEAST_FIDUCIALS or len(pictures) == 1 or layout.covers_everything:
