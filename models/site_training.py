@@ -19,7 +19,6 @@ import peft
 import sampling
 import torch
 from site_edits import Batch, SiteBatches
-from site_pins import SitePins
 from tokenizers import Tokenizer
 from transformers import LlavaForConditionalGeneration
 
@@ -41,10 +40,10 @@ class Plan:
     device: str
 
 
-def train(plan: Plan, pins: SitePins, modes: tuple[int, ...], base: Path, start: Path | None, out: Path) -> int:
+def train(plan: Plan, own: SiteBatches, base: Path, start: Path | None, out: Path) -> int:
     """Train for the plan's seconds, save the adapter and return the number of steps.
 
-    `modes`: those that are made by editing, indices into render.MODES. `start`: adapter to go on from; None: a new one.
+    `own`: batches of the product's own pins. `start`: adapter to go on from; None: a new one.
     """
     torch.manual_seed(plan.seed)
     torch.set_float32_matmul_precision("high")
@@ -54,7 +53,7 @@ def train(plan: Plan, pins: SitePins, modes: tuple[int, ...], base: Path, start:
     else:
         model = peft.PeftModel.from_pretrained(plain, start, is_trainable=True).float()
     asker = asker_of(model, base, plan.device)
-    own, drawn = SiteBatches(pins, modes, plan.device, plan.seed), _drawn(plan)
+    drawn = _drawn(plan)
 
     def query(step: int) -> tuple[Sequence[torch.Tensor], Batch]:
         turn, rest = divmod(step, DRAWN_EVERY)

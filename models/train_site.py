@@ -12,11 +12,15 @@ import argparse
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 import render
 import site_pins
+
+if TYPE_CHECKING:
+    import site_edits
 
 ROOT = Path(__file__).parent.parent
 BASE, PINS_ANY = ROOT / "models/pins-tiny/base", ROOT / "models/pins-any/adapter"
@@ -38,6 +42,9 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--base", type=Path, default=BASE)
     parser.add_argument("--start", type=Path, help="adapter to go on from; pins-any on its own base, else a new one")
     parser.add_argument("--modes", default=",".join(render.MODES[1:]), help="defects that are made by editing")
+    parser.add_argument(
+        "--surface", action="store_true", help="no pins: tiles over a board; edits lie anywhere in them"
+    )
     parser.add_argument("--minutes", type=float, default=2.0, help="of training")
     parser.add_argument("--batch", type=int, default=0, help="0: 512 on a GPU, 48 on a CPU")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
@@ -81,11 +88,22 @@ def train(arguments: argparse.Namespace, pins: site_pins.SitePins) -> Path:
         seconds=60 * arguments.minutes, batch=arguments.batch or (512 if device == "cuda" else 48),
         learning_rate=arguments.learning_rate, seed=arguments.seed, device=device,
     )  # fmt: skip
-    modes = tuple(render.MODES.index(mode) for mode in arguments.modes.split(","))
+    own = batches_of(arguments, pins, device)
     start = arguments.start or (PINS_ANY if arguments.base.resolve() == BASE.resolve() else None)
-    steps = site_training.train(plan, pins, modes, arguments.base, start, arguments.out)
+    steps = site_training.train(plan, own, arguments.base, start, arguments.out)
     print(f"{steps} steps: {arguments.out / 'adapter'}", flush=True)
     return Path(arguments.out / "adapter")
+
+
+def batches_of(arguments: argparse.Namespace, pins: site_pins.SitePins, device: str) -> "site_edits.SiteBatches":
+    """Return what makes training batches of the pins, or of a surface's tiles."""
+    import site_edits
+    import site_surface
+
+    if arguments.surface:
+        return site_surface.SurfaceBatches(pins, device, arguments.seed)
+    modes = tuple(render.MODES.index(mode) for mode in arguments.modes.split(","))
+    return site_edits.SiteBatches(pins, modes, device, arguments.seed)
 
 
 def main() -> None:
