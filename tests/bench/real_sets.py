@@ -29,13 +29,19 @@ DIE_CORNERS = ((61.0, 51.5), (574.0, 34.0), (71.5, 591.0))
 DIE_MARGIN_PX, BOARD_MARGIN_PX = 50, 36
 BOARDS_TO_TRAIN = 20
 """The first so many board pairs by name are for training, the others for measuring."""
-BOARD_REACH = 0.4
-"""Share of a tile from its middle within which a defect is the tile's own: nearer its rim it is a neighbour's."""
+BOARD_PLACES = ((0, 0), (-24, 0), (0, -24), (-24, -24))
+"""Where a board for training lies on its canvas, px from the usual place; half a step of the tiles shows it anew."""
+LEAST_SHOWN, LEAST_SHOWN_PX = 0.15, 12
+"""Share and number of a defect's pixels that a tile shows when the defect is its own: less of it is a neighbour's."""
+CHANGED_LEVELS, EDGE_PX = 100, 3
+"""What counts as changed within a defect's box; edges of tracks that lie a little elsewhere are thinner."""
 BOARD_MODES = {1: "missing", 2: "short", 3: "deformed", 4: "deformed", 5: "contaminated", 6: "contaminated"}
 """The set's types in the model's words: open, short, mousebite, spur, spurious copper, pin-hole."""
 
 Image = npt.NDArray[np.uint8]
 Row = dict[str, str]
+Box = tuple[int, int, int, int]
+"""x0, y0, x1, y1 in px."""
 
 
 @dataclass(frozen=True)
@@ -157,46 +163,69 @@ def board_names() -> list[str]:
     return sorted(path.stem for path in (SOURCE / "deeppcb").glob("*.txt"))
 
 
-def board(out: Path, name: str) -> RealSet:
-    """One board pair, its golden picture covered with tiles; labels name every tile that a defect reaches into."""
-    source = SOURCE / "deeppcb"
-    golden, test = (_board_picture(source / f"{name}_{kind}.jpg") for kind in ("temp", "test"))
+def board(out: Path, name: str, moved: tuple[int, int] = (0, 0)) -> RealSet:
+    """One board pair, its golden picture covered with tiles; labels name every tile that shows a defect.
+
+    `moved`: px by which both pictures lie elsewhere below the same tiles.
+    """
+    corner = (BOARD_MARGIN_PX + moved[0], BOARD_MARGIN_PX + moved[1])
+    golden, test = (_board_picture(SOURCE / "deeppcb" / f"{name}_{kind}.jpg", corner) for kind in ("temp", "test"))
     out.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(out / "golden.png"), golden)
     if not (out / "recipe/recipe.yaml").exists():
         teach([out / "golden.png"], 64, out / "recipe")
+        by_hand(out / "recipe/recipe.yaml", "max_rotation_deg: 10.0", "max_rotation_deg: 1.0")
+        by_hand(out / "recipe/recipe.yaml", "max_scale_change: 0.06", "max_scale_change: 0.02")
     recipe = load_recipe(out / "recipe/recipe.yaml")
-    pictures = [
-        (f"{name}_test.png", test, label(_tiles_with(recipe, board_defects(name)))),
-        (f"{name}_temp.png", golden, label([])),
+    tested = (f"{name}_test.png", test, label(_tiles_with(recipe, golden, test, board_defects(name, corner))))
+    # The golden picture is no part of the set for training: beside itself it teaches nothing.
+    return RealSet(
+        name, out / "recipe/recipe.yaml", write_set(out / "measure", [tested]), write_set(out / "train", [tested])
+    )
+
+
+def boards_to_train(out: Path) -> list[RealSet]:
+    """Return the pairs for training, each in every place of BOARD_PLACES with a recipe of its own."""
+    return [
+        board(out / f"{name}-{number}", name, moved)
+        for name in board_names()[:BOARDS_TO_TRAIN]
+        for number, moved in enumerate(BOARD_PLACES)
     ]
-    return RealSet(name, out / "recipe/recipe.yaml", write_set(out / "measure", pictures[:1]),
-                   write_set(out / "train", pictures))  # fmt: skip
 
 
-def _board_picture(path: Path) -> Image:
-    margin = BOARD_MARGIN_PX
+def _board_picture(path: Path, corner: tuple[int, int]) -> Image:
     picture = read(path)
-    return on_canvas(picture, (picture.shape[1] + 2 * margin, picture.shape[0] + 2 * margin), (margin, margin))
+    return on_canvas(picture, (picture.shape[1] + 2 * BOARD_MARGIN_PX, picture.shape[0] + 2 * BOARD_MARGIN_PX), corner)
 
 
-def board_defects(name: str) -> list[tuple[str, tuple[int, int, int, int]]]:
+def board_defects(name: str, corner: tuple[int, int] = (BOARD_MARGIN_PX, BOARD_MARGIN_PX)) -> list[tuple[str, Box]]:
     """Return (mode, box) of the pair's defects on the canvas; box x0, y0, x1, y1."""
-    found = []
+    found, (x, y) = [], corner
     for line in (SOURCE / "deeppcb" / f"{name}.txt").read_text().split("\n"):
         if line.strip():
             x0, y0, x1, y1, kind = map(int, line.split()[:5])
-            m = BOARD_MARGIN_PX
-            found.append((BOARD_MODES[kind], (x0 + m, y0 + m, x1 + m, y1 + m)))
+            found.append((BOARD_MODES[kind], (x0 + x, y0 + y, x1 + x, y1 + y)))
     return found
 
 
-def _tiles_with(recipe: Recipe, defects: Sequence[tuple[str, tuple[int, int, int, int]]]) -> list[tuple[str, str]]:
-    reach = BOARD_REACH * recipe.file.pins.tile_px
-    return [
-        (mode, pin.pin_id)
-        for region in recipe.file.regions
-        for pin in region.pins
-        for mode, (x0, y0, x1, y1) in defects
-        if x0 < pin.x + reach and x1 > pin.x - reach and y0 < pin.y + reach and y1 > pin.y - reach
-    ]
+def _tiles_with(
+    recipe: Recipe, golden: Image, test: Image, defects: Sequence[tuple[str, Box]]
+) -> list[tuple[str, str]]:
+    half = recipe.file.pins.tile_px / 2
+    pins = [pin for region in recipe.file.regions for pin in region.pins]
+    found: list[tuple[str, str]] = []
+    for mode, box in defects:
+        x, y = _changed(golden, test, box)
+        least = max(LEAST_SHOWN_PX, LEAST_SHOWN * len(x))
+        shown = [np.count_nonzero((np.abs(x - pin.x) < half) & (np.abs(y - pin.y) < half)) for pin in pins]
+        found += [(mode, pin.pin_id) for pin, count in zip(pins, shown, strict=True) if count >= least]
+    return found
+
+
+def _changed(golden: Image, test: Image, box: Box) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return x and y of the pixels within the box that the defect changed."""
+    x0, y0, x1, y1 = box
+    differs = cv2.absdiff(golden, test)[y0:y1, x0:x1, 0] > CHANGED_LEVELS
+    opened = cv2.morphologyEx(differs.astype(np.uint8), cv2.MORPH_OPEN, np.ones((EDGE_PX, EDGE_PX), np.uint8))
+    rows, columns = np.nonzero(opened if opened.any() else differs)
+    return columns + x0, rows + y0
