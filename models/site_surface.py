@@ -68,8 +68,6 @@ class SurfaceBatches(SiteBatches):
         dx, dy = (SHIFT_PX * torch.randn(count, 1, 1, device=self.device, generator=self.random) for _ in range(2))
         seen = self._sampled(tiles, dx.clip(-2 * SHIFT_PX, 2 * SHIFT_PX), dy.clip(-2 * SHIFT_PX, 2 * SHIFT_PX))
         seen = seen[..., RIM_PX:-RIM_PX, RIM_PX:-RIM_PX]
-        gain, grain = (
-            torch.exp(self._column(-0.1, 0.1, count)),
-            torch.randn(seen.shape, device=self.device, generator=self.random),
-        )
-        return (seen * gain[:, None] + 4 * self.rand(count)[:, None, None, None] ** 2 * grain).clip(0, 255).round()
+        gain, noise = torch.exp(self._column(-GAIN, GAIN, count))[:, None], NOISE * self.rand(count, 1, 1, 1) ** 2
+        grain = torch.randn(seen.shape, device=self.device, generator=self.random)
+        return (seen * gain + noise * grain).clip(0, 255).round()
