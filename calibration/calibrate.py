@@ -6,14 +6,16 @@ its name. Out: a Calibration; when there are limits, certificate.json beside rec
 
 import math
 import re
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
+from calibration.probing import Probed, probed
 from calibration.run_set import LabelledSet
-from calibration.seen import Seen, parts_of
+from calibration.seen import Seen, margin_of, parts_of
 from calibration.splitting import TUNE, group_of, place_of
 from calibration.tables import with_progress
 from calibration.thresholds import Calibration, Limits, Promise, calibrated, groups_of, temperature
@@ -27,6 +29,8 @@ from station.who import who
 from station.wiring import make_inspection
 
 CALIBRATE = "Calibrate anew: station calibrate thresholds SET."
+BEFORE = ".before"
+"""Ending of what is kept for who goes back to the model before."""
 REFERENCES = 60
 MOST_MOVED = 0.3
 """Largest move of a score, in log odds, that counts as the same answer."""
@@ -41,7 +45,7 @@ def calibrate_thresholds(settings: Settings, folder: Path, promise: Promise) -> 
     recipe = load_recipe(settings.recipe)
     labelled = LabelledSet(settings, recipe, folder)
     seen = list(with_progress(labelled.seen(), len(labelled), "judging"))
-    found = of_seen(seen, promise)
+    found = with_challenge(seen, promise, probed(settings, recipe))
     judged = [one for one in seen if one.verdict.regions]
     if found.limits is None or not judged:
         return found, None
@@ -66,15 +70,27 @@ def calibrate_thresholds(settings: Settings, folder: Path, promise: Promise) -> 
         evidence={"set": labelled.folder.name} | msgspec.to_builtins(found),
         reference=reference_of(seen),
     )
-    return found, _written(path_of(recipe), certificate)
+    return found, _written(path_of(recipe), certificate, settings.recipe)
 
 
-def _written(path: Path, certificate: Certificate) -> Path:
+def _written(path: Path, certificate: Certificate, recipe_path: Path | None = None) -> Path:
+    """Write the certificate; one of another model is kept before, with the recipe.yaml at `recipe_path`."""
     try:
+        if recipe_path is not None and _is_of_another_model(path, certificate):
+            for kept in (path, recipe_path):
+                shutil.copyfile(kept, kept.with_name(f"{kept.name}{BEFORE}"))
         write_certificate(path, certificate)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}.", "Look at the recipe's folder.") from error
     return path
+
+
+def _is_of_another_model(path: Path, new: Certificate) -> bool:
+    try:
+        before = read_certificate(path)
+    except ConfigurationError:
+        return False  # a damaged one is worth nothing
+    return before is not None and before.conditions.model_sha256 != new.conditions.model_sha256
 
 
 def reference_of(seen: list[Seen]) -> dict[str, float]:
@@ -124,12 +140,30 @@ def moves(held: Certificate, scores: Mapping[str, float | None]) -> dict[str, fl
     }
 
 
-def of_seen(seen: list[Seen], promise: Promise) -> Calibration:
-    """Return the calibration on pictures that were judged."""
+def with_challenge(seen: list[Seen], promise: Promise, asked: Probed | None) -> Calibration:
+    """Return the calibration on pictures that were judged, with an OK limit that the challenge passes with, or none.
+
+    A lower OK limit keeps the promise too. `asked` None: the engine is simulated and is not challenged.
+    """
+    found = of_seen(seen, promise)
+    if asked is None or found.limits is None:
+        return found
+    problems = asked.problems(found.limits.ok_max_p_defect)
+    if not problems:
+        return found
+    most = asked.ok_limit(found.limits.ok_max_p_defect)
+    lower = of_seen(seen, promise, -math.inf if most is None else margin_of(most), problems)
+    if lower.limits is None or not (left := asked.problems(lower.limits.ok_max_p_defect)):
+        return lower
+    return of_seen(seen, promise, -math.inf, left)
+
+
+def of_seen(seen: list[Seen], promise: Promise, most: float = math.inf, challenged: Sequence[str] = ()) -> Calibration:
+    """Return the calibration on pictures that were judged; `most` and `challenged` as for `calibrated`."""
     tuning = [one for one in seen if group_of(one.part) == TUNE]
     pins = [pin for one in tuning for pin in one.pins if pin.is_bad is not None]
     scale = temperature([pin.margin for pin in pins], [bool(pin.is_bad) for pin in pins])
-    return calibrated(groups_of(parts_of(seen)), scale, promise)
+    return calibrated(groups_of(parts_of(seen)), scale, promise, most, challenged)
 
 
 def statement(found: Calibration, name: str, populations: list[str]) -> str:

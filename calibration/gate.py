@@ -10,9 +10,11 @@ from pathlib import Path
 from calibration import wordings
 from calibration.evaluate import evaluate
 from calibration.evaluation import ModelReport
+from calibration.probing import probed
 from station.errors import OutputError
 from station.labels import FILE_NAME
 from station.model_releases import Gate, write_gate
+from station.recipe_file import load_recipe
 from station.settings import Settings
 
 NO_MORE_THAN_ACTIVE = ("escapes", "false rejects", "undecidable, said OK", *wordings.RATES)
@@ -22,7 +24,7 @@ def compare(settings: Settings, candidate: Path, folder: Path, out: Path) -> Gat
     """Measure both and write down which is better. Raises StationError."""
     report = evaluate(settings, folder, [settings.model, candidate.absolute()], out, in_other_words=True)
     active, new = report.models
-    reasons = shortcomings(active, new)
+    reasons = (*shortcomings(active, new), *_challenge(settings, candidate.absolute()))
     gate = Gate(
         candidate_sha256=new.model.sha256,
         active_sha256=active.model.sha256,
@@ -38,6 +40,15 @@ def compare(settings: Settings, candidate: Path, folder: Path, out: Path) -> Gat
     except OSError as error:
         raise OutputError(f"{candidate.parent} cannot be written: {error.strerror}.", "Look at its rights.") from error
     return gate
+
+
+def _challenge(settings: Settings, candidate: Path) -> tuple[str, ...]:
+    """Return why the station would be offline with this release whatever the OK limit: the probes that it fails."""
+    recipe = load_recipe(settings.recipe)
+    asked = probed(settings, recipe, candidate)
+    if asked is None or asked.ok_limit(1.0) is not None:
+        return ()
+    return tuple(f"challenge: {problem}" for problem in asked.problems(recipe.file.thresholds.ok_max_p_defect))
 
 
 def shortcomings(active: ModelReport, new: ModelReport) -> tuple[str, ...]:

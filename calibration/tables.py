@@ -61,9 +61,14 @@ def print_calibration(found: Calibration) -> None:
     _print(out, ["parts", "good", "defective"], groups)
     for text in found.too_small:
         out.print(f"too small  {text}", markup=False)
+    for text in found.challenged:
+        out.print(f"challenge  {text}", markup=False)
     if found.limits is None:
-        out.print("\nNo limits: nothing can be promised with these parts.", style="bold")
+        why = "the challenge fails at any OK limit" if found.challenged else "nothing can be promised with these parts"
+        out.print(f"\nNo limits: {why}.", style="bold")
         return
+    if found.challenged:
+        out.print("\nSo OK ends below these, lower than the parts alone allow.", style="bold")
     out.print(
         f"\ntemperature {found.limits.temperature:.3f}; OK up to p(defect) {found.limits.ok_max_p_defect:.6g}"
         f" (log odds {found.limits.t_lo:.1f}), NOT_OK from {found.limits.not_ok_min_p_defect:.6g}"

@@ -82,6 +82,8 @@ class Calibration(Record):
     """Modes for which the promise holds by itself, not only for all modes together."""
     too_small: tuple[str, ...]
     """What cannot be promised yet, and how many more parts are needed."""
+    challenged: tuple[str, ...]
+    """Probes of the challenge that fail at the OK limit that the parts alone allow: for them it is lower, or none."""
     calibrate: Measured | None
     verify: Measured | None
     verified: str
@@ -124,10 +126,20 @@ def fixed_sequence(scores: Numbers, largest_share: float, confidence: float) -> 
     return kept
 
 
-def calibrated(groups: dict[str, list[Part]], tuned_temperature: float, promise: Promise) -> Calibration:
-    """Return the limits that the CALIBRATE group allows, and what it and the VERIFY group show about them."""
+def calibrated(
+    groups: dict[str, list[Part]],
+    tuned_temperature: float,
+    promise: Promise,
+    most: float = math.inf,
+    challenged: Sequence[str] = (),
+) -> Calibration:
+    """Return the limits that the CALIBRATE group allows, and what it and the VERIFY group show about them.
+
+    `most`: margin that the OK limit must not exceed whatever the parts say, because of what is `challenged`.
+    """
     parts = groups[CALIBRATE]
     t_lo, modes_kept = _ok_limit(parts, tuned_temperature, promise)
+    t_lo = _held_down(t_lo, most / tuned_temperature)
     good = -_scores(parts, tuned_temperature, is_bad=False)
     reject = fixed_sequence(good, promise.max_reject, promise.confidence)
     t_hi = None if reject is None else -reject
@@ -142,6 +154,7 @@ def calibrated(groups: dict[str, list[Part]], tuned_temperature: float, promise:
         limits=limits,
         modes_kept=modes_kept,
         too_small=tuple(_too_small(parts, promise)),
+        challenged=tuple(challenged),
         calibrate=measured(parts, limits) if limits else None,
         verify=verify,
         verified=_verified(verify, promise),
@@ -159,6 +172,13 @@ def _ok_limit(parts: Sequence[Part], scale: float, promise: Promise) -> tuple[fl
     ]
     found = [limit for limit in limits if limit is not None]
     return (min(found) if len(found) == len(limits) else None), tuple(modes)
+
+
+def _held_down(t_lo: float | None, most: float) -> float | None:
+    """Return the limit, or the largest one of the grid that is not above `most`."""
+    if t_lo is None or t_lo <= most:
+        return t_lo
+    return max((limit for limit in GRID if limit <= most), default=None)
 
 
 def _scores(parts: Sequence[Part], scale: float, *, is_bad: bool) -> Numbers:

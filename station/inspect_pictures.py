@@ -92,16 +92,16 @@ class OneShotEngine:
 
     def ask(self, job: Job) -> tuple[tuple[RegionReport, ...] | None, Failure | None, float]:
         """Return what was found in the job's regions, or why nothing was, and how long it took in ms."""
-        answers, ms = self._answers(job, self._inspection.queries(job))
+        answers, ms = self.answers(job, self._inspection.queries(job))
         if not isinstance(answers, Failure) and (doubts := self._inspection.doubts(job, answers)):
-            votes, more_ms = self._answers(job, doubts)
+            votes, more_ms = self.answers(job, doubts)
             ms += more_ms
             answers = votes if isinstance(votes, Failure) else self._inspection.settled(answers, votes)
         if isinstance(answers, Failure):
             return None, answers, ms
         return with_measures(self._inspection.regions(answers, ms), job, self._inspection.recipe.measurement), None, ms
 
-    def _answers(self, job: Job, queries: tuple[Query, ...]) -> tuple[tuple[Answer, ...] | Failure, float]:
+    def answers(self, job: Job, queries: tuple[Query, ...]) -> tuple[tuple[Answer, ...] | Failure, float]:
         """Return the answers, or why there are none, and how long they took in ms."""
         self.host.submit(job.job_id, queries, time.monotonic_ns())
         while not (outcomes := self._turn()):

@@ -28,6 +28,7 @@ JOURNAL_NAME, GATE_NAME = "models.jsonl", "gate.json"
 BETTER = "better"
 """What is said of a release that may be promoted."""
 _MODEL_LINE = re.compile(r"^model:[^\n]*$", re.MULTILINE)
+_PLAIN = re.compile(r"[A-Za-z0-9_/][A-Za-z0-9_./-]*\.json")
 _SHADOW_LINE = re.compile(r"^shadow:[^\n]*$", re.MULTILINE)
 
 
@@ -195,9 +196,10 @@ def _with_shadow(config: Path, text: str, line: str) -> str:
 
 
 def _named(settings: Settings, path: Path) -> str:
-    """Return the path as config.yaml names it: relative to its folder where it is below."""
+    """Return the path as config.yaml names it: relative to its folder where it is below, quoted where it must."""
     folder = settings.config_path.parent
-    return json.dumps(str(path.relative_to(folder) if path.is_relative_to(folder) else path), ensure_ascii=False)
+    name = str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+    return name if _PLAIN.fullmatch(name) else json.dumps(name, ensure_ascii=False)
 
 
 def changes(settings: Settings) -> list[Change]:

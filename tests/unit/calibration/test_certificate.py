@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from calibration.calibrate import (
     MOST_MOVED,
     REFERENCES,
+    _written,
     apply,
     moves,
     of_seen,
@@ -212,3 +213,15 @@ def test_limits_are_put_into_the_recipe(tmp_path: Path) -> None:
     apply(path, limits)
     assert thresholds_line(limits, 0.5) in path.read_text()
     assert load_recipe(path).file.thresholds.ok_max_p_defect == 0.25
+
+
+def test_the_certificate_of_the_model_before_is_kept_with_its_recipe(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path)
+    recipe, limits = load_recipe(path), path.read_bytes()
+    held = path_of(recipe)
+    for model in ("aa", "bb", "bb"):
+        _written(held, certificate(now(recipe, model)), path)
+    kept = read_certificate(held.with_name("certificate.json.before"))
+    assert kept is not None
+    assert kept.conditions.model_sha256 == "aa"
+    assert path.with_name("recipe.yaml.before").read_bytes() == limits
