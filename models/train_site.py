@@ -9,6 +9,7 @@ the adapter, `--pins FILE --adapter DIR` here the rest. A CUDA GPU takes minutes
 """
 
 import argparse
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -50,7 +51,14 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--device", default="", help="cuda or cpu; cuda where there is one")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if unknown := set(arguments.modes.split(",")) - set(render.MODES[1:]):
+        parser.error(f"--modes: {', '.join(sorted(unknown))} cannot be made; known are {', '.join(render.MODES[1:])}")
+    if not (arguments.cut_only or arguments.adapter or importlib.util.find_spec("peft")):
+        parser.error(
+            "training needs PyTorch and PEFT: pip install -e '.[train]', or here --cut-only and train elsewhere"
+        )
+    return arguments
 
 
 def cut(arguments: argparse.Namespace) -> site_pins.SitePins:
@@ -59,10 +67,19 @@ def cut(arguments: argparse.Namespace) -> site_pins.SitePins:
         return site_pins.load(arguments.pins)
     import site_cut
 
+    from station.errors import StationError
+
     sets, recipes = arguments.set or [], [recipe_path(name) for name in arguments.recipe or []]
     if not sets or len(sets) != len(recipes):
         raise SystemExit("Give each --set its --recipe.")
-    pins = site_cut.cut(list(zip(recipes, sets, strict=True)))
+    try:
+        pins = site_cut.cut(list(zip(recipes, sets, strict=True)))
+    except StationError as error:
+        raise SystemExit(str(error)) from error
+    if not (pins.mode == 0).any():
+        raise SystemExit(
+            "The sets hold no good pin to learn from: say of some good parts that they passed, collect again."
+        )
     arguments.out.mkdir(parents=True, exist_ok=True)
     pins.save(arguments.out / "pins.npz")
     bad, blind = int((pins.mode > 0).sum()), int((pins.mode == site_pins.UNDECIDABLE).sum())
