@@ -74,10 +74,10 @@ def calibrate_thresholds(settings: Settings, folder: Path, promise: Promise) -> 
 
 
 def _written(path: Path, certificate: Certificate, recipe_path: Path | None = None) -> Path:
-    """Write the certificate; one of another model is kept before, with the recipe.yaml at `recipe_path`."""
+    """Write the certificate; unless one of this model is there, it and the recipe.yaml at `recipe_path` are kept."""
     try:
-        if recipe_path is not None and _is_of_another_model(path, certificate):
-            for kept in (path, recipe_path):
+        if recipe_path is not None and not _is_of_model(path, certificate.conditions.model_sha256):
+            for kept in filter(Path.exists, (path, recipe_path)):
                 shutil.copyfile(kept, kept.with_name(f"{kept.name}{BEFORE}"))
         write_certificate(path, certificate)
     except OSError as error:
@@ -85,12 +85,12 @@ def _written(path: Path, certificate: Certificate, recipe_path: Path | None = No
     return path
 
 
-def _is_of_another_model(path: Path, new: Certificate) -> bool:
+def _is_of_model(path: Path, model_sha256: str) -> bool:
     try:
-        before = read_certificate(path)
+        held = read_certificate(path)
     except ConfigurationError:
-        return False  # a damaged one is worth nothing
-    return before is not None and before.conditions.model_sha256 != new.conditions.model_sha256
+        return False
+    return held is not None and held.conditions.model_sha256 == model_sha256
 
 
 def reference_of(seen: list[Seen]) -> dict[str, float]:

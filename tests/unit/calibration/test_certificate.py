@@ -221,7 +221,9 @@ def test_the_certificate_of_the_model_before_is_kept_with_its_recipe(tmp_path: P
     held = path_of(recipe)
     for model in ("aa", "bb", "bb"):
         _written(held, certificate(now(recipe, model)), path)
+        limits_kept = path.with_name("recipe.yaml.before").read_bytes()
+        path.write_bytes(limits + f"# {model}\n".encode())
     kept = read_certificate(held.with_name("certificate.json.before"))
     assert kept is not None
     assert kept.conditions.model_sha256 == "aa"
-    assert path.with_name("recipe.yaml.before").read_bytes() == limits
+    assert limits_kept == limits + b"# aa\n"
