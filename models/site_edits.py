@@ -223,7 +223,11 @@ class SiteBatches:
     def _blinded(
         self, tests: torch.Tensor, goldens: torch.Tensor, judgement: torch.Tensor, modes: torch.Tensor
     ) -> torch.Tensor:
-        """Replace the last of each half by what nobody can judge; labels are changed in place."""
+        """Replace the last of each half by what nobody can judge; labels are changed in place.
+
+        So are golden tiles: a grey one beside the pin, or beside the same grey, is nothing to compare with (G2 and G5 of
+        the challenge).
+        """
         count, side = max(2, round(len(tests) // 2 * BLIND_SHARE)), TILE_PX
         half = len(tests) // 2
         index = torch.cat([torch.arange(half - count, half), torch.arange(2 * half - count, 2 * half)]).to(self.device)
@@ -235,12 +239,17 @@ class SiteBatches:
         back_light = (before - cut) * (3 + 9 * self.rand(n, 1, 1, 1)) + cut
         elsewhere = goldens[torch.randperm(len(goldens), device=self.device, generator=self.random)[:n]]
         moved = torch.roll(elsewhere, (int(0.5 * PITCH_PX), int(0.35 * PITCH_PX)), (2, 3))
+        grey = 64 + 128 * self.rand(n, 1, 1, 1)
+        without_golden = [tests[index], grey]
         choices = [level + 2 * grain, 5 * grain.abs(), 255 - 4 * grain.abs(), 128 + 60 * grain, back_light, moved]
+        choices += without_golden
         picture = torch.stack([choice.expand_as(before) for choice in choices])
         kind = torch.randint(len(choices), (n,), device=self.device, generator=self.random)
         chosen = picture[kind, torch.arange(n, device=self.device)]
         out = tests.clone()
         out[index] = chosen.clip(0, 255).round()
+        is_grey = kind >= len(choices) - len(without_golden)
+        goldens[index[is_grey]] = grey[is_grey].round()
         if len(self.blind):
             real = index[: max(1, n // 3)]
             tiles = self.tests[self._pick(self.blind, len(real))].float()
