@@ -8,7 +8,7 @@ READY := .venv/.ready
 
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc)
 
-.PHONY: help setup-cuda demo certificate carry-over test reliability test-export run check format setup bench measure measure-real measure-products measure-targets plc-acceptance
+.PHONY: help setup-cuda demo certificate carry-over test reliability test-export run check format setup bench measure measure-real measure-products measure-targets loop plc-acceptance
 
 help:
 	@echo "make demo    watch the station judge the shipped pictures; no camera, GPU or PLC needed"
@@ -24,6 +24,7 @@ help:
 	@echo "make measure-products   base and shipped model on five products that no training has seen"
 	@echo "make measure-targets    goal, measured and proof size of the accuracy targets T1 to T11; about an hour"
 	@echo "make measure-real  accuracy on real pictures in ../shared/data (or REAL_PICTURES); skipped without them"
+	@echo "make loop    from wrong verdicts to a trained, promoted model and back, on drawn pictures; 15 minutes, installs PyTorch"
 	@echo "make certificate  measure the shipped model's limits anew, after a change of what makes a score; 15 minutes"
 	@echo "make setup   make .venv and install everything into it"
 	@echo "make setup-cuda  the same with llama.cpp built for this machine's NVIDIA GPU; needs the CUDA toolkit (nvcc)"
@@ -86,6 +87,15 @@ measure-targets: setup
 
 measure-real: setup
 	$(BIN)/python -m tests.bench.measure_real
+
+# A station that can train, in an environment of its own. TORCH names another build of PyTorch.
+loop: .venvs/train/.ready
+	PYTHONPATH=models .venvs/train/bin/python -m tests.bench.site_loop --out run/loop
+
+.venvs/train/.ready: pyproject.toml
+	$(PYTHON) -m venv .venvs/train
+	.venvs/train/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH) -e '.[train]'
+	@touch $@
 
 # Other parts than those of any training, of the demo and of `make measure` (seed 9001).
 certificate: setup
