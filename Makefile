@@ -24,7 +24,7 @@ help:
 	@echo "make measure-products   base and shipped model on five products that no training has seen"
 	@echo "make measure-targets    goal, measured and proof size of the accuracy targets T1 to T11; about an hour"
 	@echo "make measure-real  accuracy on real pictures in ../shared/data (or REAL_PICTURES); skipped without them"
-	@echo "make loop    from wrong verdicts to a trained, promoted model and back, on drawn pictures; 15 minutes, installs PyTorch"
+	@echo "make loop    from wrong verdicts to a trained, promoted model and back, on drawn pictures; 8 minutes, installs PyTorch"
 	@echo "make certificate  measure the shipped model's limits anew, after a change of what makes a score; 15 minutes"
 	@echo "make setup   make .venv and install everything into it"
 	@echo "make setup-cuda  the same with llama.cpp built for this machine's NVIDIA GPU; needs the CUDA toolkit (nvcc)"

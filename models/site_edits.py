@@ -225,8 +225,8 @@ class SiteBatches:
     ) -> torch.Tensor:
         """Replace the last of each half by what nobody can judge; labels are changed in place.
 
-        So are golden tiles: a grey one beside the pin, or beside the same grey, is nothing to compare with (G2 and G5 of
-        the challenge).
+        So are golden tiles: a grey one, beside the pin or beside the same grey, is nothing to compare with (G2 and G5
+        of the challenge).
         """
         count, side = max(2, round(len(tests) // 2 * BLIND_SHARE)), TILE_PX
         half = len(tests) // 2
