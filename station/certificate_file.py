@@ -41,13 +41,14 @@ CODE = (
     "engine/cursor.py",
 )
 """What stands between a frame and its score."""
-CODE_WITH_CAMERA = (*CODE, "capture/lens.py")
-"""The same for a recipe that names the camera's calibration, whose hash is in the recipe's own."""
+LENS_CODE, TIPS_CODE = "capture/lens.py", "capture/tips.py"
+"""As well, for a recipe that names the camera's calibration, and for one that looks for the tips."""
 
 
 def conditions(recipe: Recipe, question: Question, model_sha256: str) -> Conditions:
     """Return the conditions as they are now."""
-    code = CODE_WITH_CAMERA if recipe.camera else CODE
+    wanted = {LENS_CODE: recipe.camera, TIPS_CODE: recipe.file.registration.tip_reach_px}
+    code = (*CODE, *(name for name, is_wanted in wanted.items() if is_wanted))
     return Conditions(
         model_sha256=model_sha256,
         recipe_sha256=recipe_without_limits_sha256(recipe),

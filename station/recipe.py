@@ -44,6 +44,8 @@ class RegistrationLimits(Section):
     max_residual_px: float = Field(gt=0, le=10)
     min_score: float = Field(ge=0, le=1)
     """Least mean correlation of the fiducials."""
+    tip_reach_px: float = Field(default=0, ge=0, le=50)
+    """How far all pins together may lie off where the fiducials put them; 0: they are not looked for."""
 
 
 class Pin(Section):

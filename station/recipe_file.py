@@ -23,6 +23,8 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_GOLDEN_BYTES = 64 * 1024 * 1024
 NOTHING = "none"
 """What reports write where there is no defect; no pin and no mode may have this name."""
+LEAST_TIPS = 6
+"""Pins that must be there to tell where all of them lie."""
 
 Problem = tuple[Key, str]
 
@@ -39,6 +41,7 @@ def load_recipe(path: Path) -> Recipe:
     problems += _names(recipe)
     problems += _thresholds(recipe)
     problems += _pins_outside(recipe)
+    problems += _tips(recipe)
     if golden.startswith(PNG_SIGNATURE):
         problems += _boxes_outside(recipe, _png_size_px(golden))
         if camera and (text := size_problem(camera, _png_size_px(golden), f"the golden picture {recipe.golden}")):
@@ -124,6 +127,16 @@ def _pins_outside(recipe: RecipeFile) -> Iterator[Problem]:
             if not (box.x <= pin.x < box.x + box.width and box.y <= pin.y < box.y + box.height):
                 text = f"pin {pin.pin_id} at {pin.x:g}, {pin.y:g} is outside the box of region {region.region_id}."
                 yield ("regions", place, "pins", number), text
+
+
+def _tips(recipe: RecipeFile) -> Iterator[Problem]:
+    reach_px, key = recipe.registration.tip_reach_px, ("registration", "tip_reach_px")
+    pins = sum(len(region.pins) for region in recipe.regions)
+    if reach_px and pins < LEAST_TIPS:
+        yield key, f"needs {LEAST_TIPS} pins, found {pins}: fewer would follow a bent one. Take it out."
+    pitch_px = min(region.pitch_px for region in recipe.regions)
+    if reach_px > pitch_px / 2:
+        yield key, f"found {reach_px:g}; expected at most {pitch_px / 2:.1f}, half a pitch: a pin more is its neighbour."
 
 
 def _names(recipe: RecipeFile) -> Iterator[Problem]:

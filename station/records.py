@@ -97,7 +97,7 @@ class Registration(Record):
     matrix: tuple[tuple[float, float, float], tuple[float, float, float]]
     """Similarity, golden px -> frame px: frame = matrix @ (x, y, 1)."""
     residual_px: float
-    """RMS distance in golden px of the fiducials' places from where `matrix` puts them."""
+    """RMS distance in golden px of the fiducials' places from where their own fit puts them."""
     score: float
     """Mean normalised correlation of the fiducials, -1..1."""
     rotation_deg: float

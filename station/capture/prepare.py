@@ -1,4 +1,4 @@
-"""One picture file becomes one job: gate -> lens correction, if known -> registration -> crop -> is it usable.
+"""One picture file becomes one job: gate -> lens correction, if known -> registration -> tips, if wanted -> crop -> is it usable.
 
 In: the file's bytes and its job id. Out: always a Job; what makes the picture impossible to inspect is its `failure`.
 The service guards against exceptions nobody thought of; here only CaptureErrors are expected.
@@ -17,6 +17,7 @@ from station.capture.lens import LensCorrection
 from station.capture.measure import PinMeasurer
 from station.capture.picture_file import PictureFile, nothing_read, read_path
 from station.capture.registration import PartFinder
+from station.capture.tips import TipFinder
 from station.capture.usable import check_usable, look
 from station.errors import CaptureError
 from station.recipe import Recipe
@@ -32,6 +33,8 @@ class Preparer:
         self.limits = limits
         self._golden_size = (golden.shape[1], golden.shape[0])
         self._finder = PartFinder(recipe.file.registration, golden)
+        reach_px = recipe.file.registration.tip_reach_px
+        self._tips = TipFinder(recipe.file.regions, golden, reach_px) if reach_px else None
         golden_regions = golden_crops(recipe)
         self._golden_look = {name: look(crop) for name, crop in golden_regions.items()}
         self._lens = LensCorrection(recipe.camera) if recipe.camera else None
@@ -59,6 +62,8 @@ class Preparer:
         if self._lens:
             frame = self._lens.straight(frame)
         registration = self._finder.find(frame)
+        if self._tips:
+            registration = self._tips.moved(frame, registration)
         regions = crops(frame, self.recipe, registration)
         check_usable(regions, self._golden_look, self.recipe.file.picture)
         measured = (measurer.measure(crop) for measurer, crop in zip(self._measurers, regions, strict=True))

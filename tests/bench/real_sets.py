@@ -24,6 +24,8 @@ from station.recipe_file import load_recipe
 SOURCE = Path(os.environ.get("REAL_PICTURES", Path(__file__).parents[2].parent / "shared/data"))
 CONNECTOR_VIEW = (139, 349)
 """Width and height that all pictures of the connector have; what lies farther left is cut off."""
+TIP_REACH_PX = 8.0
+"""A third of the connector's pitch: its tips stand above its fiducials, and the bad pictures were taken from elsewhere."""
 DIE_CORNERS = ((61.0, 51.5), (574.0, 34.0), (71.5, 591.0))
 """Upper left, upper right, lower left part of the golden tile's 13 x 11 whole ones, as a person clicks them."""
 DIE_MARGIN_PX, BOARD_MARGIN_PX = 50, 36
@@ -126,7 +128,7 @@ def connector(out: Path, train_with: Sequence[str]) -> RealSet:
     good = ["01.png", *(name for name in train_with if pictures[name][2]["evaluation"] == "OK")]
     golden = write_set(out / "golden", [pictures[name] for name in good])
     teach([golden / name for name in good], Known(22, grid=(11, 2)), out / "recipe")
-    by_hand(out / "recipe/recipe.yaml", "max_residual_px: 1.6", "max_residual_px: 3.0")
+    by_hand(out / "recipe/recipe.yaml", "max_residual_px: 1.6", f"max_residual_px: 3.0\n  tip_reach_px: {TIP_REACH_PX}")
     measure = [picture for name, picture in pictures.items() if name not in {"01.png", *train_with}]
     train = [pictures["01.png"], *(pictures[name] for name in train_with)]
     return RealSet(
