@@ -136,7 +136,10 @@ def _tips(recipe: RecipeFile) -> Iterator[Problem]:
         yield key, f"needs {LEAST_TIPS} pins, found {pins}: fewer would follow a bent one. Take it out."
     pitch_px = min(region.pitch_px for region in recipe.regions)
     if reach_px > pitch_px / 2:
-        yield key, f"found {reach_px:g}; expected at most {pitch_px / 2:.1f}, half a pitch: a pin more is its neighbour."
+        yield (
+            key,
+            f"found {reach_px:g}; expected at most {pitch_px / 2:.1f}, half a pitch: a pin more is its neighbour.",
+        )
 
 
 def _names(recipe: RecipeFile) -> Iterator[Problem]:

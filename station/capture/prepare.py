@@ -1,4 +1,4 @@
-"""One picture file becomes one job: gate -> lens correction, if known -> registration -> tips, if wanted -> crop -> is it usable.
+"""One picture file becomes one job: gate -> lens, if known -> registration -> tips, if wanted -> crop -> is it usable.
 
 In: the file's bytes and its job id. Out: always a Job; what makes the picture impossible to inspect is its `failure`.
 The service guards against exceptions nobody thought of; here only CaptureErrors are expected.

@@ -1,9 +1,9 @@
 """Where the pins' tips lie, all together: a connector's tips stand higher than the fiducials beside them.
 
-Seen a little from elsewhere, or from nearer, all tips move against the fiducials (parallax). In: a frame, BGR, and where
-its fiducials put the part. Out: the registration moved so that as many tips as can be lie on their golden places. What is
-looked for is the golden tips' mean, by normalised correlation; shift, turn and scale of all pins together are searched,
-coarse first, so that a few bent pins cannot draw the others. About 5 ms for 22 pins; runs in capture's one thread.
+Seen a little from elsewhere, or from nearer, all tips move against the fiducials (parallax). In: a frame, BGR, and
+where its fiducials put the part. Out: the registration moved so that as many tips as can be lie on their golden places.
+What is looked for is the golden tips' mean, by normalised correlation; shift, turn and scale of all pins together are
+searched, coarse first, so that a few bent pins cannot draw the others. 5 ms for 22 pins; runs in capture's one thread.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from station.capture.gate import Image
-from station.capture.pose import Matrix, Points, moved, of_box, rotation_deg, scale
+from station.capture.pose import Matrix, moved, of_box, rotation_deg, scale
 from station.errors import RegistrationError
 from station.recipe import Region
 from station.records import Reason, Registration
@@ -42,7 +42,8 @@ class TipFinder:
         self._tip = np.mean(patches, 0).astype(np.float32)
         self._centre = self._places.mean(0)
         arms = self._places - self._centre
-        self._arms = arms / np.linalg.norm(arms, axis=1).max()
+        self._length_px = np.linalg.norm(arms, axis=1).max()
+        self._arms = arms / self._length_px
         rim = int(np.ceil(3 * reach_px))  # shift, scale and turn at their most
         self._corner = np.floor(self._places.min(0)).astype(int) - rim
         self._size = np.ceil(self._places.max(0)).astype(int) + rim + 1 - self._corner
@@ -70,7 +71,9 @@ class TipFinder:
         x, y = (int(value) - self._half for value in self._corner)
         width, height = (int(value) + 2 * self._half for value in self._size)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        seen = cv2.warpAffine(frame_bgr, of_box(matrix, x, y), (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        seen = cv2.warpAffine(
+            frame_bgr, of_box(matrix, x, y), (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
+        )
         like = cv2.matchTemplate(seen.astype(np.float32), self._tip, cv2.TM_CCOEFF_NORMED)
         # Where nothing has structure the correlation is not a number.
         like = np.clip(np.nan_to_num(like, nan=0.0, posinf=0.0, neginf=0.0), 0, 1) ** 2
@@ -100,9 +103,8 @@ class TipFinder:
     def _as_matrix(self, move: NDArray[np.float64]) -> Matrix:
         """Return the move as a map of golden px to golden px."""
         right, down, wider, turn = move
-        length = np.linalg.norm(self._places - self._centre, axis=1).max()
-        turned = np.eye(2) + np.array([[wider, -turn], [turn, wider]]) / length
-        return np.column_stack([turned, self._centre + (right, down) - turned @ self._centre])
+        turned = np.eye(2) + np.array([[wider, -turn], [turn, wider]]) / self._length_px
+        return np.column_stack([turned, self._centre + np.array([right, down]) - turned @ self._centre])
 
 
 def _grid(steps: NDArray[np.float64]) -> Moves:

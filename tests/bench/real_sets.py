@@ -25,7 +25,7 @@ SOURCE = Path(os.environ.get("REAL_PICTURES", Path(__file__).parents[2].parent /
 CONNECTOR_VIEW = (139, 349)
 """Width and height that all pictures of the connector have; what lies farther left is cut off."""
 TIP_REACH_PX = 8.0
-"""A third of the connector's pitch: its tips stand above its fiducials, and the bad pictures were taken from elsewhere."""
+"""A third of the connector's pitch: tips stand above the fiducials, and bad pictures were taken from elsewhere."""
 DIE_CORNERS = ((61.0, 51.5), (574.0, 34.0), (71.5, 591.0))
 """Upper left, upper right, lower left part of the golden tile's 13 x 11 whole ones, as a person clicks them."""
 DIE_MARGIN_PX, BOARD_MARGIN_PX = 50, 36

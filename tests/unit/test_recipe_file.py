@@ -187,3 +187,13 @@ def test_what_the_measurement_may_call_missing_needs_that_mode(tmp_path: Path) -
     assert load_recipe(changed(tmp_path / "with", measurement={"missing": True})).file.measurement.missing
     (problem,) = problems(changed(tmp_path / "without", measurement={"missing": True}, defect_modes=["bent"]))
     assert 'measurement.missing: needs the mode "missing" in defect_modes.' in problem
+
+
+def test_tips_are_looked_for_only_where_many_pins_tell_and_within_half_a_pitch(tmp_path: Path) -> None:
+    registration = {**recipe_data()["registration"], "tip_reach_px": 40.0}
+    one = region(pins=[recipe_data()["regions"][0]["pins"][0]])
+    found = problems(changed(tmp_path, registration=registration, regions=[one]))
+    assert any("needs 6 pins, found 1" in text for text in found)
+    assert any("half a pitch" in text for text in found)
+    within = {**registration, "tip_reach_px": 2.0}
+    assert load_recipe(changed(tmp_path, registration=within)).file.registration.tip_reach_px == 2.0

@@ -106,6 +106,12 @@ def test_a_calibration_of_the_camera_counts_when_there_is_one_and_not_when_there
     assert said_of_other.startswith("recipe_sha256")
 
 
+def test_what_looks_for_the_tips_counts_when_the_recipe_wants_it(recipe: Recipe) -> None:
+    looking = changed(recipe, registration=recipe.file.registration.model_copy(update={"tip_reach_px": 2.0}))
+    assert now(looking).code_sha256 != now(recipe).code_sha256
+    assert objections(certificate(now(looking)), now(looking), looking) == []
+
+
 def test_another_model_or_a_looser_limit_voids_it(recipe: Recipe) -> None:
     held = certificate(now(recipe))
     assert "model_sha256" in objections(held, now(recipe, "cd"), recipe)[0]
