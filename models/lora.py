@@ -20,6 +20,11 @@ def added(base: torch.nn.Module, rank: int, targets: str = UNSLOTH_TARGETS) -> p
     return peft.get_peft_model(base, config)
 
 
+def loaded(base: torch.nn.Module, start: Path) -> peft.PeftModel:
+    """Return the base with the LoRA in folder `start`, which alone is trained, in 32 bit."""
+    return peft.PeftModel.from_pretrained(base, start, is_trainable=True).float()
+
+
 def save(model: torch.nn.Module, base_name: str, folder: Path) -> None:
     """Write the adapter in 16 bit; a folder of the training machine means nothing elsewhere."""
     model.peft_config["default"].base_model_name_or_path = base_name

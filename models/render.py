@@ -33,6 +33,8 @@ LIMITS_T = {BENT: (0.65, 1.30), DEFORMED: (0.0, 1.0), CONTAMINATED: (0.40, 0.95)
 """Size at severity 0 and 1: tip offset, grade of the deformation, diameter of the dirt, width of the bridge."""
 BENIGN_BEND_T = 0.35
 """A tip may stand this far off and the pin still passes; from 0.35 to 0.65 t nothing is demanded."""
+BEND_LIMIT_T = 0.5
+"""Truth where it is asked between the two: half the thickness off centre is bent (IPC-A-610F 4.3.2)."""
 
 
 @dataclass(frozen=True)
@@ -224,16 +226,37 @@ def _put_defect(rng: np.random.Generator, s: Scene, i: int, k: int, p: int, mode
     if mode == MISSING:
         s["drawn"][i, p] = 0
     elif mode == BENT:
-        s["drawn"][i, p] = 0
-        tx, ty = x + size * np.cos(a), y + size * np.sin(a)
-        s["tip"][i, k] = tx, ty, s["radius"][i, p] * rng.uniform(0.92, 1.0), level * rng.uniform(0.85, 1.0)
-        s["bar"][i, k] = x, y, tx, ty, 0.36 * t, level * rng.uniform(0.45, 0.75), 1.0
+        _bend(rng, s, i, k, p, size, a)
     elif mode == DEFORMED:
         _deform(rng, s, i, k, p, severity, a)
     elif mode == CONTAMINATED:
         _soil(rng, s, i, k, (x, y), size, level)
     elif mode == SHORT:
         _bridge(rng, s, i, k, p, size, level)
+
+
+def put_bends(rng: np.random.Generator, scene: Scene, k: int, pins: np.ndarray, offsets_t: np.ndarray) -> None:
+    """Bend pin `pins[i]` of scene i by `offsets_t[i]`, as defect k of its part; 0 bends none. Both (n,).
+
+    Up to BEND_LIMIT_T it is drawn as a bend is, with shank and empty foot, but passes: its mode stays NONE. Where there
+    is a defect already, nothing is put.
+    """
+    for i in np.flatnonzero(offsets_t):
+        p, t = int(pins[i]), float(scene["thickness"][i])
+        if scene["mode"][i, p] == NONE:
+            offset = min(float(offsets_t[i]) * t, _gap(scene, int(i)) - 0.04 * t)  # as in _put_defect
+            scene["mode"][i, p] = BENT if offset > BEND_LIMIT_T * t else NONE
+            _bend(rng, scene, int(i), k, p, offset, rng.uniform(0, 2 * np.pi))
+
+
+def _bend(rng: np.random.Generator, s: Scene, i: int, k: int, p: int, offset: float, a: float) -> None:
+    """The tip stands off in direction `a`, in pitches; its shank is seen, and the hole it left."""
+    x, y = _place(s, i, p)
+    t, level = float(s["thickness"][i]), float(s["level"][i, p])
+    s["drawn"][i, p] = 0
+    tx, ty = x + offset * np.cos(a), y + offset * np.sin(a)
+    s["tip"][i, k] = tx, ty, s["radius"][i, p] * rng.uniform(0.92, 1.0), level * rng.uniform(0.85, 1.0)
+    s["bar"][i, k] = x, y, tx, ty, 0.36 * t, level * rng.uniform(0.45, 0.75), 1.0
 
 
 def _place(s: Scene, i: int, p: int) -> tuple[float, float]:

@@ -26,10 +26,15 @@ class Variation:
     """Standard deviation of what registration leaves over, golden px."""
     register_deg: float
     register_scale: float
+    limit_share: float = 0.0
+    """Share of the pairs in which one twin's pin is bent by a little more than the limit, the other's by a little less:
+    they teach where the limit lies, and how sure one can be of it."""
 
 
 BASE = Variation((0.85, 1.2), 9.0, 0.7, 0.35, 0.006)
-PRODUCT = Variation((0.94, 1.06), 9.0, 0.5, 0.2, 0.003)
+PRODUCT = Variation((0.94, 1.06), 9.0, 0.5, 0.2, 0.003, limit_share=0.3)
+NEAR_T, FAR_T = 0.2, 0.5
+"""Half of the bends about the limit are within the first of it, half within the second; in t, on both sides alike."""
 
 
 def step_rng(seed: int, step: int) -> np.random.Generator:
@@ -38,7 +43,7 @@ def step_rng(seed: int, step: int) -> np.random.Generator:
 
 
 def draw_pairs(
-    rng: np.random.Generator, half: int, design: render.Design | None, more_defects: float
+    rng: np.random.Generator, half: int, design: render.Design | None, more_defects: float, limit_share: float
 ) -> tuple[render.Scene, np.ndarray]:
     """Return 2 * half scenes (defective ones first, then their twins) and each one's target pin, shape (2 * half,)."""
     designs = render.draw_designs(rng, half, design)
@@ -57,10 +62,19 @@ def draw_pairs(
     mode = rng.integers(1, len(render.MODES), half) * (rng.random(half) < more_defects) * (other != target)
     render.put_defects(rng, good, other[:, None], mode[:, None], rng.random((half, 1)))
     bad = render.copy_scene(good)
+    if limit_share:
+        at_limit = rng.random(half) < limit_share
+        render.put_bends(rng, bad, 1, target, at_limit * (render.BEND_LIMIT_T + _off_limit(rng, half)))
+        render.put_bends(rng, good, 1, target, at_limit * (render.BEND_LIMIT_T - _off_limit(rng, half)))
     _put_targets(rng, bad, target)
     both = {key: np.concatenate([bad[key], good[key]]) for key in bad}
     both["part"] = np.arange(2 * half)
     return both, np.concatenate([target, target])
+
+
+def _off_limit(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Return how far bends are from their limit, in t."""
+    return rng.uniform(0, rng.choice([NEAR_T, FAR_T], n))
 
 
 def _put_targets(rng: np.random.Generator, scene: render.Scene, target: np.ndarray) -> None:
@@ -116,7 +130,7 @@ def draw_pins(
     rng: np.random.Generator, half: int, design: render.Design | None, v: Variation, more_defects: float = 0.35
 ) -> dict[str, np.ndarray]:
     """Return one batch for `ask: pins`, everything the camera needs and the labels `judgement` and `mode`."""
-    scene, target = draw_pairs(rng, half, design, more_defects)
+    scene, target = draw_pairs(rng, half, design, more_defects, v.limit_share)
     golden = render.draw_parts(rng, {key: scene[key][:half] for key in render.draw_designs(rng, 1)})
     golden = {key: np.concatenate([value, value]) for key, value in golden.items()}
     golden["part"] = np.arange(2 * half)

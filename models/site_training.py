@@ -15,7 +15,6 @@ from typing import TextIO
 import camera
 import lora
 import network
-import peft
 import sampling
 import torch
 from site_edits import Batch, SiteBatches
@@ -48,10 +47,7 @@ def train(plan: Plan, own: SiteBatches, base: Path, start: Path | None, out: Pat
     torch.manual_seed(plan.seed)
     torch.set_float32_matmul_precision("high")
     plain = LlavaForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
-    if start is None:
-        model = lora.added(plain, RANK)
-    else:
-        model = peft.PeftModel.from_pretrained(plain, start, is_trainable=True).float()
+    model = lora.added(plain, RANK) if start is None else lora.loaded(plain, start)
     asker = asker_of(model, base, plan.device)
     drawn = _drawn(plan)
 

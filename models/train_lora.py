@@ -54,6 +54,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--base", type=Path, required=True)
     parser.add_argument("--golden", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--start", type=Path, help="adapter to go on from; else a new one")
     parser.add_argument("--steps", type=int, default=0, help="0: as many as fit into --minutes")
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--batch-pins", type=int, default=1024)
@@ -77,7 +78,7 @@ def main() -> None:
         variation=sampling.PRODUCT, out=arguments.out, compile=arguments.compile,
     )  # fmt: skip
     base = LlavaForConditionalGeneration.from_pretrained(arguments.base, dtype=torch.float32)
-    model = lora.added(base, 16)
+    model = lora.loaded(base, arguments.start) if arguments.start else lora.added(base, 16)
     model.print_trainable_parameters()
     asker = network.Asker(model, Tokenizer.from_file(str(arguments.base / "tokenizer.json")))
     golden = golden_pixels(arguments.golden, arguments.device)

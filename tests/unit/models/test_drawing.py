@@ -1,5 +1,6 @@
 """Drawn pictures: the same seed gives the same pixels, and what is drawn is what the answer says."""
 
+import dataclasses
 from pathlib import Path
 
 import cv2
@@ -75,6 +76,41 @@ def test_a_pin_has_one_defect_only() -> None:
     render.put_defects(rng, scene, same, np.array([[render.BENT]]), np.array([[0.5]]))
     assert scene["mode"][0, same[0, 0]] == render.MISSING
     assert not scene["tip"].any()
+
+
+@pytest.mark.parametrize(("offset_t", "mode"), [(0.8, render.BENT), (0.51, render.BENT), (0.49, render.NONE)])
+def test_a_bend_about_the_limit_is_drawn_as_every_bend_is_and_passes_up_to_the_limit(
+    offset_t: float, mode: int
+) -> None:
+    low, high = 0.65, 1 / T - 1.04
+    defect = scene_with(render.BENT, (offset_t - low) / (high - low))
+    rng = np.random.default_rng(3)
+    scene, _ = draw_frames.draw_scene(rng, 0)
+    pin = 1 * render.MAX_COLUMNS + 4
+    render.put_bends(rng, scene, 0, np.array([pin]), np.array([offset_t]))
+    assert scene["mode"][0, pin] == mode
+    for key in ("tip", "bar", "drawn", "blob", "level"):
+        assert np.allclose(scene[key], defect[key]), key
+
+
+def test_pairs_about_the_limit_have_a_bend_on_each_side_of_it() -> None:
+    variation = dataclasses.replace(sampling.PRODUCT, limit_share=1.0)
+    batch = sampling.draw_pins(sampling.step_rng(7, 0), 500, render.PINS_27, variation)
+    tip, pin = batch["scene.tip"][:, 1], batch["target"]  # slot 1 is the target's
+    offset = np.hypot(tip[:, 0] - pin % render.MAX_COLUMNS, tip[:, 1] - pin // render.MAX_COLUMNS) / T
+    bent, decidable = tip[:, 3] > 0, batch["negative"] < 0
+    bad = batch["judgement"] == sampling.DEFECTIVE
+    assert bent.mean() > 0.8, "but for pins that are short with a neighbour"
+    assert offset[bent & bad].min() > 0.5 > offset[bent & ~bad & decidable].max()
+    near = [(np.abs(offset - 0.5) < 0.1)[bent & decidable & side].mean() for side in (bad, ~bad)]
+    assert near[0] == pytest.approx(near[1], abs=0.1), "as many on either side, or the limit moves"
+
+
+def test_pictures_of_other_trainings_have_no_bend_that_passes() -> None:
+    batch = sampling.draw_pins(sampling.step_rng(7, 0), 64, None, sampling.BASE)
+    tips = batch["scene.tip"][:, :, 3] > 0
+    assert tips.any()
+    assert (tips.sum(1) <= (batch["scene.mode"] == render.BENT).sum(1)).all()
 
 
 def test_twins_differ_in_the_target_only_and_labels_follow_the_scene() -> None:
