@@ -128,7 +128,8 @@ def connector(out: Path, train_with: Sequence[str]) -> RealSet:
     good = ["01.png", *(name for name in train_with if pictures[name][2]["evaluation"] == "OK")]
     golden = write_set(out / "golden", [pictures[name] for name in good])
     teach([golden / name for name in good], Known(22, grid=(11, 2)), out / "recipe")
-    by_hand(out / "recipe/recipe.yaml", "max_residual_px: 1.6", f"max_residual_px: 3.0\n  tip_reach_px: {TIP_REACH_PX}")
+    by_hand(out / "recipe/recipe.yaml", "max_residual_px: 1.6", "max_residual_px: 3.0")
+    by_hand(out / "recipe/recipe.yaml", "min_score: 0.6\n", f"min_score: 0.6\n  tip_reach_px: {TIP_REACH_PX}\n")
     measure = [picture for name, picture in pictures.items() if name not in {"01.png", *train_with}]
     train = [pictures["01.png"], *(pictures[name] for name in train_with)]
     return RealSet(
