@@ -22,7 +22,7 @@ SHIFT, TURN_DEG, SCALE, GAIN, NOISE, BLUR_PX = 0.10, 2.0, 0.03, 0.25, 7.0, 1.0
 """Changes of a test tile: shift in pitches (deviation), the others at most; noise in grey levels."""
 TIP = (0.14, 0.5)
 """Radius of what counts as the tip, in pitches."""
-BENT, LOOSE = (0.28, 0.75), 0.15
+BENT, LOOSE = (0.28, 0.75), 0.18
 """In pitches: how far a bent tip stands off, and how far a good one may."""
 GLINT_SHARE = 0.25
 
