@@ -80,13 +80,13 @@ class Site:
         must(ended.returncode == code, f"station {' '.join(map(str, words))}: {ended.stdout}{ended.stderr}")
         return ended.stdout
 
-    def judged(self, prefix: str, pictures: Mapping[str, Path], is_challenged: bool) -> dict[str, Verdict]:
-        """Start the station, show it the pictures, and return the verdict of each. The challenge must end as said."""
+    def judged(self, prefix: str, pictures: Mapping[str, Path], *, must_pass: bool) -> dict[str, Verdict]:
+        """Start the station, show it the pictures after its challenge, and return the verdict of each."""
 
-        def is_there(plc: dict[str, int]) -> bool:
-            return bool(plc["Online"]) if is_challenged else plc["FaultCode"] == CHALLENGE_FAULT
+        def is_challenged(plc: dict[str, int]) -> bool:
+            return bool(plc["Online"]) or (not must_pass and plc["FaultCode"] == CHALLENGE_FAULT)
 
-        with RunningStation(self.config, until=is_there, start_s=START_S) as running:
+        with RunningStation(self.config, until=is_challenged, start_s=START_S) as running:
             for name, path in pictures.items():
                 running.drop(f"{prefix}{name}", path.read_bytes())
             return wait_until(lambda: self._verdicts(prefix, list(pictures)), LONG_S)
@@ -154,7 +154,7 @@ class Loop:
         must(station(words, LONG_S).returncode == 0, "station teach")
         self.site.configure()
         self.config_before = self.site.config.read_bytes()
-        self.before = self.site.judged("", self.pictures, is_challenged=False)
+        self.before = self.site.judged("", self.pictures, must_pass=False)
         must(all(one.evaluation is not Evaluation.OK for one in self.before.values()), "nothing is OK yet")
         self.found["right before"] = self._right(self.before)
 
@@ -177,6 +177,9 @@ class Loop:
         shutil.copytree(out / "release", self.site.new_model.parent)
         must(json.loads(self.site.new_model.with_name("gate.json").read_text())["is_better"], "the gate says better")
         must(": better" in self.site.station("model", "list"), "model list shows the better release")
+        report = json.loads((out / "comparison/evaluation.json").read_text())
+        rates = [model["rates"]["judgement right"] for model in report["models"]]
+        self.found["right by the model alone, kept from training"] = [(one["k"], one["n"]) for one in rates]
 
     def promote(self) -> None:
         """Make the new release the active one and set its limits."""
@@ -190,7 +193,7 @@ class Loop:
 
     def judge_again(self) -> None:
         """Show the station the same parts; its challenge must pass."""
-        after = self.site.judged("again-", self.pictures, is_challenged=True)
+        after = self.site.judged("again-", self.pictures, must_pass=True)
         new = load_manifest(self.site.new_model).ref
         must(all(one.model == new for one in after.values()), "the new release judges")
         wrong = {name for name, one in self.before.items() if one.evaluation != self.truth[name]}
@@ -212,7 +215,7 @@ class Loop:
         must(self.site.config.read_bytes() == self.config_before, "rollback gives config.yaml its old bytes")
         self.site.recipe.with_name("recipe.yaml.before").replace(self.site.recipe)
         few = dict(list(self.pictures.items())[:10])
-        for name, one in self.site.judged("back-", few, is_challenged=False).items():
+        for name, one in self.site.judged("back-", few, must_pass=False).items():
             must(one.model == self.before[name].model, "the old release judges again")
             must(answers(one) == answers(self.before[name]), f"it answers what it did of {name}")
 
