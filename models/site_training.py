@@ -32,11 +32,17 @@ class Plan:
     """One training."""
 
     seconds: float
-    """The rate falls to nothing over them."""
+    """The rate falls to nothing over them, or over the steps."""
     batch: int
     learning_rate: float
     seed: int
     device: str
+    steps: int = 0
+    """0: as many as fit into the seconds, which is more on a faster machine."""
+
+    def share(self, step: int, seconds: float) -> float:
+        """Return how much of the training is over, 0..1."""
+        return step / self.steps if self.steps else seconds / self.seconds
 
 
 def train(plan: Plan, own: SiteBatches, base: Path, start: Path | None, out: Path) -> int:
@@ -85,7 +91,7 @@ def steps(
     asker: network.Asker, form: network.AnswerForm,
     query: Callable[[int], tuple[Sequence[torch.Tensor], Batch]], plan: Plan, log: TextIO | None = None,
 ) -> int:  # fmt: skip
-    """Train what requires a gradient until the plan's seconds are over; return the number of steps.
+    """Train what requires a gradient until the plan's steps or seconds are over; return the number of steps.
 
     `query` returns the pictures of a step's questions and their labels.
     """
@@ -96,7 +102,7 @@ def steps(
     prompt = torch.tensor([form.prompt], device=plan.device)
     asker.train()
     start, step = time.monotonic(), 0
-    while (share := (time.monotonic() - start) / plan.seconds) < 1:
+    while (share := plan.share(step, time.monotonic() - start)) < 1:
         for group in optimizer.param_groups:
             group["lr"] = plan.learning_rate * min(1.0, (step + 1) / 30) * max(0.02, 1 - share)
         pictures, labels = query(step)

@@ -40,6 +40,8 @@ PROMISE = ("--max-escape", "0.1", "--max-reject", "0.1")
 SHARE_RIGHT = 0.97
 """Of the parts that were judged wrongly before, after the loop; what is kept from training as well."""
 CHALLENGE_FAULT = 32
+STEPS = 110
+"""Of training, 48 pins each: 4 minutes on two cores that nothing else uses."""
 LONG_S, START_S = 3600.0, 120.0
 
 
@@ -121,8 +123,8 @@ def labels(folder: Path) -> list[dict[str, str]]:
 class Loop:
     """The steps, in the order of `run`; what was measured is in `found`."""
 
-    def __init__(self, site: Site, minutes: float) -> None:
-        self.site, self.minutes = site, minutes
+    def __init__(self, site: Site) -> None:
+        self.site = site
         self.line, self.proof = site.folder / "drawn/line", site.folder / "drawn/proof"
         self.learn, self.measure = site.folder / "training/learn", site.folder / "training/measure"
         self.before: dict[str, Verdict] = {}
@@ -172,7 +174,7 @@ class Loop:
         """Train on the CPU, export, compare with the active release."""
         out = self.site.folder / "training" / PRODUCT.name
         python(ROOT / "models/train_lora.py", "--set", self.learn, "--recipe", self.site.recipe, "--out", out,
-               "--name", PRODUCT.name, "--minutes", str(self.minutes), "--device", "cpu",
+               "--name", PRODUCT.name, "--steps", str(STEPS), "--device", "cpu",
                "--config", self.site.config, "--evaluate", self.measure)  # fmt: skip
         shutil.copytree(out / "release", self.site.new_model.parent)
         must(json.loads(self.site.new_model.with_name("gate.json").read_text())["is_better"], "the gate says better")
@@ -234,9 +236,8 @@ def main() -> None:
     """Go through the loop and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "run/loop")
-    parser.add_argument("--minutes", type=float, default=4.0, help="of training")
     arguments = parser.parse_args()
-    loop = Loop(Site(arguments.out.absolute()), arguments.minutes)
+    loop = Loop(Site(arguments.out.absolute()))
     loop.run()
     text = json.dumps(loop.found, indent=1) + "\n"
     (loop.site.folder / "loop.json").write_text(text)
