@@ -40,8 +40,8 @@ PROMISE = ("--max-escape", "0.1", "--max-reject", "0.1")
 SHARE_RIGHT = 0.97
 """Of the parts that were judged wrongly before, after the loop; what is kept from training as well."""
 CHALLENGE_FAULT = 32
-STEPS = 110
-"""Of training, 48 pins each: 4 minutes on two cores that nothing else uses."""
+STEPS, BATCH = 150, 16
+"""Of training, and pins in each."""
 LONG_S, START_S = 3600.0, 120.0
 
 
@@ -174,7 +174,7 @@ class Loop:
         """Train on the CPU, export, compare with the active release."""
         out = self.site.folder / "training" / PRODUCT.name
         python(ROOT / "models/train_lora.py", "--set", self.learn, "--recipe", self.site.recipe, "--out", out,
-               "--name", PRODUCT.name, "--steps", str(STEPS), "--device", "cpu",
+               "--name", PRODUCT.name, "--steps", str(STEPS), "--batch", str(BATCH), "--device", "cpu",
                "--config", self.site.config, "--evaluate", self.measure)  # fmt: skip
         shutil.copytree(out / "release", self.site.new_model.parent)
         must(json.loads(self.site.new_model.with_name("gate.json").read_text())["is_better"], "the gate says better")
