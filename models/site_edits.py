@@ -15,15 +15,15 @@ from site_pins import RIM_PX, TILE_PX, UNDECIDABLE, SitePins
 
 PITCH_PX = TILE_PX / 1.7
 """Of the model's picture."""
-REAL_SHARE = 0.5
-"""Of the defective half, where the set has real defects."""
+REAL_SHARE, ENOUGH = 0.5, 30
+"""Of the defective half, where the set has real defects; and real ones of a mode from which on none of it are edits."""
 BLIND_SHARE = 0.08
 SHIFT, TURN_DEG, SCALE, GAIN, NOISE, BLUR_PX = 0.10, 2.0, 0.03, 0.25, 7.0, 1.0
 """Changes of a test tile: shift in pitches (deviation), the others at most; noise in grey levels."""
 TIP = (0.14, 0.5)
 """Radius of what counts as the tip, in pitches."""
-BENT, LOOSE = (0.28, 0.75), 0.18
-"""In pitches: how far a bent tip stands off, and how far a good one may."""
+BENT, LOOSE, LOOSE_SHARE = (0.28, 0.75), 0.18, 0.4
+"""In pitches: how far a bent tip stands off, and how far a share of the good ones may, where real bent ones do not tell."""
 GLINT_SHARE = 0.25
 
 Batch = dict[str, torch.Tensor]
@@ -33,7 +33,7 @@ class SiteBatches:
     """Makes batches on one device; reproducible by its seed."""
 
     def __init__(self, pins: SitePins, modes: tuple[int, ...], device: str, seed: int) -> None:
-        self.device, self.modes = device, torch.tensor(modes, device=device)
+        self.device = device
         self.golden = self._planes(pins.golden)
         self.tests = self._planes(pins.tests)
         self.golden_of = torch.from_numpy(pins.golden_of).to(device).long()
@@ -42,6 +42,11 @@ class SiteBatches:
         self.good = torch.nonzero(self.mode == 0)[:, 0]
         self.bad = torch.nonzero(self.mode > 0)[:, 0]
         self.blind = torch.nonzero(self.mode == UNDECIDABLE)[:, 0]
+        real = torch.bincount(self.mode[self.bad], minlength=len(render.MODES)).tolist()
+        lacking = tuple(mode for mode in modes if real[mode] < ENOUGH)
+        self.modes = torch.tensor(lacking or modes, device=device)
+        self.real_share = REAL_SHARE if lacking else 1.0
+        self.loose_share = LOOSE_SHARE if render.BENT in lacking else 0.0
 
     def _planes(self, pixels: object) -> torch.Tensor:
         planes = torch.as_tensor(pixels).to(self.device).permute(0, 3, 1, 2)
@@ -61,7 +66,7 @@ class SiteBatches:
         golden = self.golden[self.golden_of[source]].float()
         first_golden = golden.clone()
         if len(self.bad):
-            real = self.rand(half) < REAL_SHARE
+            real = self.rand(half) < self.real_share
             chosen = self._pick(self.bad, half)
             bad = torch.where(real[:, None, None, None], self.tests[chosen].float(), bad)
             first_golden = torch.where(real[:, None, None, None], self.golden[self.golden_of[chosen]].float(), golden)
@@ -87,7 +92,7 @@ class SiteBatches:
     def _loosened(self, tile: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
         """Return good tiles, some with a tip that stands off a little, some with a glint beside it."""
         count = len(source)
-        away = self._column(0, LOOSE, count) * PITCH_PX * (self.rand(count) < 0.4)[:, None, None]
+        away = self._column(0, LOOSE, count) * PITCH_PX * (self.rand(count) < self.loose_share)[:, None, None]
         loose = self._moved_tip(tile, away, self._column(0, 2 * math.pi, count))
         x, y = self._grid(tile.shape[-1])
         angle, far = self._column(0, 2 * math.pi, count), self._column(0.35, 0.8, count) * PITCH_PX

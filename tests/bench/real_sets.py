@@ -179,6 +179,8 @@ def board(out: Path, name: str, moved: tuple[int, int] = (0, 0)) -> RealSet:
         teach([out / "golden.png"], 64, out / "recipe")
         by_hand(out / "recipe/recipe.yaml", "max_rotation_deg: 10.0", "max_rotation_deg: 1.0")
         by_hand(out / "recipe/recipe.yaml", "max_scale_change: 0.06", "max_scale_change: 0.02")
+        # 169 tiles a board: each must be surer to be called defective than one of a few pins.
+        by_hand(out / "recipe/recipe.yaml", "not_ok_min_p_defect: 0.5", "not_ok_min_p_defect: 0.9")
     recipe = load_recipe(out / "recipe/recipe.yaml")
     tested = (f"{name}_test.png", test, label(_tiles_with(recipe, golden, test, board_defects(name, corner))))
     # The golden picture is no part of the set for training: beside itself it teaches nothing.
