@@ -23,7 +23,7 @@ SHIFT, TURN_DEG, SCALE, GAIN, NOISE, BLUR_PX = 0.10, 2.0, 0.03, 0.25, 7.0, 1.0
 TIP = (0.14, 0.5)
 """Radius of what counts as the tip, in pitches."""
 BENT, LOOSE, LOOSE_SHARE = (0.28, 0.75), 0.18, 0.4
-"""In pitches: how far a bent tip stands off, and how far a share of the good ones may, where real bent ones do not tell."""
+"""In pitches: how far a bent tip stands off, and how far a share of the good ones may where no real bent ones tell."""
 GLINT_SHARE = 0.25
 
 Batch = dict[str, torch.Tensor]
