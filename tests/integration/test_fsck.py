@@ -44,6 +44,7 @@ def settings(tmp_path: Path) -> Settings:
         assert claimed
         pending, picture = claimed
         assert picture
+        spool.settle()
         if name != "e":
             journal.append(_verdict(pending.job_id, picture.image, failure))
         if name not in {"d", "e"}:
