@@ -3,7 +3,7 @@
 Seen a little from elsewhere, or from nearer, all tips move against the fiducials (parallax). In: a frame, BGR, and
 where its fiducials put the part. Out: the registration moved so that as many tips as can be lie on their golden places.
 What is looked for is the golden tips' mean, by normalised correlation; shift, turn and scale of all pins together are
-searched, coarse first, so that a few bent pins cannot draw the others. 5 ms for 22 pins; runs in capture's one thread.
+searched, coarse first, so that a few bent pins cannot draw the others. 9 ms for 22 pins; runs in capture's one thread.
 """
 
 from collections.abc import Sequence
