@@ -4,10 +4,11 @@ A flush of the disk takes some milliseconds, in which a picture can be decoded. 
 what was done in the folders before is durable then. Raises OSError where the disk does.
 """
 
-import os
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+
+from station.durable_file import sync_folder
 
 
 class FolderSync:
@@ -19,7 +20,7 @@ class FolderSync:
 
     def begin(self, folders: Iterable[Path]) -> None:
         """Start to make these durable; the batch before must be over."""
-        self._running = self._pool.submit(fsync_folders, tuple(folders))
+        self._running = self._pool.submit(_sync, tuple(folders))
 
     def wait(self) -> bool:
         """Return when the batch is durable: True if there was one. Raises OSError."""
@@ -34,11 +35,6 @@ class FolderSync:
         self._pool.shutdown()
 
 
-def fsync_folders(folders: Iterable[Path]) -> None:
-    """Make what changed in these folders durable. Raises OSError."""
+def _sync(folders: Iterable[Path]) -> None:
     for folder in folders:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync_folder(folder)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from station import failpoints, verdict_json
 from station.complaints import Complaints
+from station.durable_file import sync_folder
 from station.errors import OutputError
 from station.outputs.annotation import annotate
 from station.recipe import Recipe
@@ -137,9 +138,5 @@ def _write(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
     failpoints.hit("archive-writing")
     partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
     failpoints.hit("archive-written")

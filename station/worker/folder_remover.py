@@ -6,7 +6,6 @@ deleted is logged and left out of that. A folder above that is empty goes too: t
 
 import contextlib
 import logging
-import os
 import queue
 import shutil
 import threading
@@ -14,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from station.complaints import Complaints
+from station.durable_file import sync_folder
 
 CLOSE_TIMEOUT_S = 2.0
 """A disk that hangs must not hold up the worker's end."""
@@ -78,9 +78,5 @@ class FolderRemover:
     def _tidy(above: Path) -> None:
         """Bring the deletions in a folder to the disk, and remove it if nothing is left in it."""
         with contextlib.suppress(OSError):  # no promise hangs on it
-            handle = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            sync_folder(above)
             above.rmdir()

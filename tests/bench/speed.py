@@ -21,12 +21,12 @@ from typing import TypeVar
 import yaml
 
 from station.capture.crop import crops, golden_crops, golden_picture
-from station.capture.folder_sync import fsync_folders
 from station.capture.gate import CaptureLimits, declared_size, decode
 from station.capture.measure import PinMeasurer
 from station.capture.picture_file import read_path
 from station.capture.prepare import Preparer, prepare_job
 from station.capture.registration import PartFinder
+from station.durable_file import sync_folder
 from station.inspect_pictures import OneShotEngine
 from station.plc_client import PlcClient
 from station.recipe_file import load_recipe
@@ -97,7 +97,7 @@ def disk_waits(folder: Path) -> dict[str, list[float]]:
             with path.open("rb") as file:
                 times["wait for a new file"].append(timed(lambda: os.fsync(file.fileno())))
             path.rename(folder / f"{number}.taken")
-            times["wait for one folder"].append(timed(lambda: fsync_folders([folder])))
+            times["wait for one folder"].append(timed(lambda: sync_folder(folder)))
             log.write(bytes(4096))
             times["wait for the journal"].append(timed(lambda: os.fsync(log.fileno())))
     return times
