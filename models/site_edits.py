@@ -64,19 +64,24 @@ class SiteBatches:
         good = self._loosened(self.tests[source].float(), source)
         bad = self._edited(good, mode)
         golden = self.golden[self.golden_of[source]].float()
-        first_golden = golden.clone()
-        if len(self.bad):
-            real = self.rand(half) < self.real_share
-            chosen = self._pick(self.bad, half)
-            bad = torch.where(real[:, None, None, None], self.tests[chosen].float(), bad)
-            first_golden = torch.where(real[:, None, None, None], self.golden[self.golden_of[chosen]].float(), golden)
-            mode = torch.where(real, self.mode[chosen], mode)
+        bad, first_golden, mode = self._with_real(bad, golden, mode, self.real_share)
         tests = self._changed(torch.cat([bad, good]), half)
         goldens = torch.cat([first_golden, golden])[..., RIM_PX:-RIM_PX, RIM_PX:-RIM_PX]
         judgement = torch.cat([torch.ones_like(mode), torch.zeros_like(mode)])
         modes = torch.cat([mode, torch.zeros_like(mode)])
         tests = self._blinded(tests, goldens, judgement, modes)
         return shown(goldens, tests), {"judgement": judgement, "mode": modes}
+
+    def _with_real(
+        self, bad: torch.Tensor, golden: torch.Tensor, mode: torch.Tensor, share: float
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return tiles, golden tiles and modes, a share of them the set's own defects, where it has any."""
+        if not len(self.bad):
+            return bad, golden, mode
+        real, chosen = self.rand(len(bad)) < share, self._pick(self.bad, len(bad))
+        wide, its_golden = real[:, None, None, None], self.golden[self.golden_of[chosen]].float()
+        mode = torch.where(real, self.mode[chosen], mode)
+        return torch.where(wide, self.tests[chosen].float(), bad), torch.where(wide, its_golden, golden), mode
 
     def _pick(self, index: torch.Tensor, count: int) -> torch.Tensor:
         return index[torch.randint(len(index), (count,), device=self.device, generator=self.random)]

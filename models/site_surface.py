@@ -31,13 +31,7 @@ class SurfaceBatches(SiteBatches):
         source = self._pick(self.good, half)
         good, golden = self.tests[source].float(), self.golden[self.golden_of[source]].float()
         bad, mode = self._marked(good)
-        first_golden = golden.clone()
-        if len(self.bad):
-            real, chosen = self.rand(half) < REAL_SHARE, self._pick(self.bad, half)
-            wide = real[:, None, None, None]
-            bad = torch.where(wide, self.tests[chosen].float(), bad)
-            first_golden = torch.where(wide, self.golden[self.golden_of[chosen]].float(), golden)
-            mode = torch.where(real, self.mode[chosen], mode)
+        bad, first_golden, mode = self._with_real(bad, golden, mode, REAL_SHARE)
         tests, goldens = self._turned(torch.cat([bad, good]), torch.cat([first_golden, golden]))
         labels = {"judgement": torch.cat([torch.ones_like(mode), torch.zeros_like(mode)]),
                   "mode": torch.cat([mode, torch.zeros_like(mode)])}  # fmt: skip
