@@ -28,13 +28,18 @@ class Variation:
     register_scale: float
     limit_share: float = 0.0
     """Share of the pairs in which one twin's pin is bent by a little more than the limit, the other's by a little less:
-    they teach where the limit lies, and how sure one can be of it."""
+    they teach where the limit lies, and how sure one can be of it. A third of the second twins stand beside another
+    defect: dirt that hides one side of a pin looks like a tip that stands off."""
+    mode_weights: tuple[float, ...] = (1, 1, 1, 1, 1)
+    """How often each defect is drawn on the target pin, of render.MODES from the second on."""
 
 
 BASE = Variation((0.85, 1.2), 9.0, 0.7, 0.35, 0.006)
-PRODUCT = Variation((0.94, 1.06), 9.0, 0.5, 0.2, 0.003, limit_share=0.3)
+PRODUCT = Variation((0.94, 1.06), 9.0, 0.5, 0.2, 0.003, limit_share=0.3, mode_weights=(1, 1, 1, 3, 1))
 NEAR_T, FAR_T = 0.2, 0.5
 """Half of the bends about the limit are within the first of it, half within the second; in t, on both sides alike."""
+BEYOND_SHARE = 2 / 3
+"""Of the defective twins about the limit: bent by more than it."""
 
 
 def step_rng(seed: int, step: int) -> np.random.Generator:
@@ -43,7 +48,7 @@ def step_rng(seed: int, step: int) -> np.random.Generator:
 
 
 def draw_pairs(
-    rng: np.random.Generator, half: int, design: render.Design | None, more_defects: float, limit_share: float
+    rng: np.random.Generator, half: int, design: render.Design | None, more_defects: float, v: Variation
 ) -> tuple[render.Scene, np.ndarray]:
     """Return 2 * half scenes (defective ones first, then their twins) and each one's target pin, shape (2 * half,)."""
     designs = render.draw_designs(rng, half, design)
@@ -62,11 +67,12 @@ def draw_pairs(
     mode = rng.integers(1, len(render.MODES), half) * (rng.random(half) < more_defects) * (other != target)
     render.put_defects(rng, good, other[:, None], mode[:, None], rng.random((half, 1)))
     bad = render.copy_scene(good)
-    if limit_share:
-        at_limit = rng.random(half) < limit_share
-        render.put_bends(rng, bad, 1, target, at_limit * (render.BEND_LIMIT_T + _off_limit(rng, half)))
+    if v.limit_share:
+        at_limit = rng.random(half) < v.limit_share
+        beyond = at_limit & (rng.random(half) < BEYOND_SHARE)
+        render.put_bends(rng, bad, 1, target, beyond * (render.BEND_LIMIT_T + _off_limit(rng, half)))
         render.put_bends(rng, good, 1, target, at_limit * (render.BEND_LIMIT_T - _off_limit(rng, half)))
-    _put_targets(rng, bad, target)
+    _put_targets(rng, bad, target, v.mode_weights)
     both = {key: np.concatenate([bad[key], good[key]]) for key in bad}
     both["part"] = np.arange(2 * half)
     return both, np.concatenate([target, target])
@@ -77,10 +83,12 @@ def _off_limit(rng: np.random.Generator, n: int) -> np.ndarray:
     return rng.uniform(0, rng.choice([NEAR_T, FAR_T], n))
 
 
-def _put_targets(rng: np.random.Generator, scene: render.Scene, target: np.ndarray) -> None:
+def _put_targets(
+    rng: np.random.Generator, scene: render.Scene, target: np.ndarray, mode_weights: tuple[float, ...]
+) -> None:
     """Put one defect on each target pin; slot 1, since a defect elsewhere holds slot 0. Small ones more often."""
     half = len(target)
-    modes = rng.integers(1, len(render.MODES), half)
+    modes = 1 + rng.choice(len(mode_weights), half, p=np.array(mode_weights) / sum(mode_weights))
     severity = rng.random(half) ** rng.choice([1.0, 2.0], half)
     free = scene["mode"][np.arange(half), target] == 0
     pins = np.stack([target, target], 1)
@@ -130,7 +138,7 @@ def draw_pins(
     rng: np.random.Generator, half: int, design: render.Design | None, v: Variation, more_defects: float = 0.35
 ) -> dict[str, np.ndarray]:
     """Return one batch for `ask: pins`, everything the camera needs and the labels `judgement` and `mode`."""
-    scene, target = draw_pairs(rng, half, design, more_defects, v.limit_share)
+    scene, target = draw_pairs(rng, half, design, more_defects, v)
     golden = render.draw_parts(rng, {key: scene[key][:half] for key in render.draw_designs(rng, 1)})
     golden = {key: np.concatenate([value, value]) for key, value in golden.items()}
     golden["part"] = np.arange(2 * half)

@@ -104,6 +104,10 @@ def test_pairs_about_the_limit_have_a_bend_on_each_side_of_it() -> None:
     assert offset[bent & bad].min() > 0.5 > offset[bent & ~bad & decidable].max()
     near = [(np.abs(offset - 0.5) < 0.1)[bent & decidable & side].mean() for side in (bad, ~bad)]
     assert near[0] == pytest.approx(near[1], abs=0.1), "as many on either side, or the limit moves"
+    other = ~bent[:500] & bent[500:] & decidable[:500]
+    assert other.mean() == pytest.approx(0.3, abs=0.1), "a bend that passes beside another defect, most of all dirt"
+    soiled = batch["mode"][:500] == render.CONTAMINATED
+    assert (other & soiled).sum() > 0.35 * other.sum()
 
 
 def test_pictures_of_other_trainings_have_no_bend_that_passes() -> None:
