@@ -1,7 +1,9 @@
 """The figures of the targets' table, against cases whose answer is known."""
 
+from collections import Counter
 from typing import Any
 
+import measure_targets
 import numpy as np
 import pytest
 import targets
@@ -18,7 +20,9 @@ def test_the_slope_finds_how_much_too_sure_margins_are(factor: float) -> None:
     rng = np.random.default_rng(1)
     margins = rng.normal(0, 2, 40_000)
     bad = rng.random(40_000) < 1 / (1 + np.exp(-factor * margins))
-    assert targets.slope(margins, bad) == pytest.approx(factor, rel=0.05)
+    found, error = targets.slope(margins, bad)
+    assert found == pytest.approx(factor, rel=0.05)
+    assert abs(found - factor) < 3 * error < 0.1
 
 
 def test_the_bend_that_half_of_the_parts_show_lies_between_the_measured_ones() -> None:
@@ -35,3 +39,26 @@ def test_swapped_pins_and_blank_crops_are_counted() -> None:
     assert found["blank said OK"]["k"] == 1
     assert found["defect found at its new place"]["k"] == 299
     assert found["good pin passed at its new place"]["k"] == 299
+
+
+def test_each_half_is_calibrated_by_the_temperature_of_the_other() -> None:
+    rng = np.random.default_rng(2)
+
+    def line(factor: float) -> dict[str, Any]:
+        margins = rng.normal(0, 3, 20)
+        return {"pins": [(float(m), bool(rng.random() < 1 / (1 + np.exp(-factor * m)))) for m in margins]}
+
+    found = targets.calibration_of([line(0.5) for _ in range(1000)])
+    assert found["temperatures"] == pytest.approx([2.0, 2.0], rel=0.1)
+    assert found["slope"] == pytest.approx(1.0, abs=0.1)
+    assert found["pins"] == 20_000
+    assert found["log loss with the temperature"] < found["log loss"]
+    # the halves are parts 0, 1, 4, 5, ... and 2, 3, 6, 7, ...
+    halves = targets.calibration_of([line(0.5 if number % 4 < 2 else 2.0) for number in range(1000)])
+    assert halves["temperatures"] == pytest.approx([0.5, 2.0], rel=0.1)
+
+
+def test_offsets_that_must_pass_are_drawn_five_times_as_often() -> None:
+    total = measure_targets.BENDS * len(measure_targets.BEND_T) + measure_targets.EARLY * len(measure_targets.EARLY_T)
+    drawn = Counter(measure_targets.bend_of(number) for number in range(total))
+    assert drawn == {offset: 400 if offset <= 0.35 else 80 for offset in measure_targets.BEND_T}
