@@ -1,8 +1,8 @@
 """Trains a LoRA for the shipped product: `python models/train_lora.py --base DIR --golden PNG --out DIR`.
 
 In the form that Unsloth writes: its target pattern as one string, vision and language layers, attention and mlp, r 16,
-alpha 16. The golden tiles are cut from the recipe's own golden picture. One CUDA GPU, under 20 minutes. Writes the
-adapter to DIR/adapter, the log and DIR/accuracy.json. Needs the `train` extra.
+alpha 16. The golden tiles are cut from the recipe's own golden picture. One CUDA GPU, minutes. Writes the adapter to
+DIR/adapter, the log and DIR/accuracy.json. Needs the `train` extra.
 
 On site, for a product of your own: `python models/train_lora.py --set DIR --recipe NAME --out DIR`, see train_site.py.
 """
