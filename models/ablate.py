@@ -24,13 +24,13 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 import camera
+import defects
 import lora
 import measure_products
 import network
 import numpy as np
 import probe
 import products
-import render
 import site_training
 import tokenizer
 import torch
@@ -192,7 +192,7 @@ def run(variant: Variant, material: Material, seed: int) -> tuple[dict[str, Any]
 
 def trained(asker: network.Asker, form: network.AnswerForm, variant: Variant, material: Material, plan: Plan) -> int:
     """Train on the set's pins alone; return the number of steps."""
-    batches = SiteBatches(material.train, tuple(range(1, len(render.MODES))), plan.device, plan.seed)
+    batches = SiteBatches(material.train, tuple(range(1, len(defects.MODES))), plan.device, plan.seed)
 
     def query(_: int) -> tuple[Sequence[torch.Tensor], Batch]:
         picture, labels = batches.draw(plan.batch)

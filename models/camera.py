@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import render
 import sampling
+import scenes
 import torch
 import torch.nn.functional as F
 
@@ -37,7 +38,7 @@ class Golden:
     """A recipe's own golden pixels, 0..255."""
 
     tiles: torch.Tensor
-    """(render.MAX_PINS, tile, tile), by pin index."""
+    """(scenes.MAX_PINS, tile, tile), by pin index."""
     region: torch.Tensor
     """(160, 400)."""
 
@@ -67,8 +68,8 @@ class Camera:
         `own`: the product's golden picture; without it every part gets a golden part of its own design.
         """
         target = batch["target"]
-        row, column = (target // render.MAX_COLUMNS)[:, None, None], (target % render.MAX_COLUMNS)[:, None, None]
-        centre = torch.cat(render.place_at(part(batch, "scene."), row, column), 2)[:, 0].float()
+        row, column = (target // scenes.MAX_COLUMNS)[:, None, None], (target % scenes.MAX_COLUMNS)[:, None, None]
+        centre = torch.cat(scenes.place_at(part(batch, "scene."), row, column), 2)[:, 0].float()
         pitch = tile / batch["extent"]
         test = self.view(part(batch, "scene."), part(batch, "view."), centre, pitch, (tile, tile))
         if own is None:
@@ -224,9 +225,9 @@ def patch_modes(batch: Tensors, size: tuple[int, int], patch: int = 16) -> torch
     x, y = _grid(w, h, batch["pitch"].device)
     x = x * patch / batch["pitch"][:, None, None] + batch["centre_x"][:, None, None].float()
     y = y * patch / batch["pitch"][:, None, None] + batch["centre_y"][:, None, None].float()
-    column, row, index = render.nearest_pin(scene, x, y, torch)
+    column, row, index = scenes.nearest_pin(scene, x, y, torch)
     mode = scene["mode"][scene["part"][:, None, None], index]
-    place_x, place_y = render.place_at(scene, row, column)
+    place_x, place_y = scenes.place_at(scene, row, column)
     near = torch.maximum((x - place_x).abs(), (y - place_y).abs()) < 0.6
     known = (batch["negative"] < 0)[:, None, None]
     return torch.where(near & known, mode, torch.full_like(mode, 6)).flatten(1)

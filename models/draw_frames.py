@@ -22,6 +22,8 @@ import numpy as np
 import numpy.typing as npt
 import products
 import render
+import scenes
+from defects import BENT, MISSING, MODES, put_defects
 from products import PINS_27, Product
 
 Grey = npt.NDArray[np.uint8]
@@ -57,7 +59,7 @@ class Pose:
     """Perspective: change of scale per pitch."""
 
 
-DEFECTS_TO_LEARN = render.DEFECTS
+DEFECTS_TO_LEARN = scenes.DEFECTS
 NOMINAL = Pose(WIDTH_PX / 2, HEIGHT_PX / 2, 0.0, 1.0)
 
 
@@ -73,33 +75,33 @@ def draw_pose(rng: np.random.Generator, product: Product = PINS_27) -> Pose:
 
 def draw_scene(
     rng: np.random.Generator, defects: int, severity: float | None = None, product: Product = PINS_27
-) -> tuple[render.Scene, Answer]:
+) -> tuple[scenes.Scene, Answer]:
     """Return one part with `defects` defects (0 to 3) and its answer; `severity` None draws it evenly."""
-    scene = render.draw_parts(rng, render.draw_designs(rng, 1, product.design))
+    scene = scenes.draw_parts(rng, scenes.draw_designs(rng, 1, product.design))
     rows, columns = product.design.rows, product.design.columns
     places = rng.permutation(rows * columns)[:defects]
-    pins = (places // columns * render.MAX_COLUMNS + places % columns)[None]
-    modes = rng.integers(1, len(render.MODES), (1, defects))
+    pins = (places // columns * scenes.MAX_COLUMNS + places % columns)[None]
+    modes = rng.integers(1, len(MODES), (1, defects))
     first = float(rng.random()) if severity is None else severity
     severities = np.concatenate([[first], rng.random(max(0, defects - 1))])[:defects][None]
     if defects:
-        render.put_defects(rng, scene, pins, modes, severities)
+        put_defects(rng, scene, pins, modes, severities)
     return scene, answer_of(scene, first if defects else 0.0, product)
 
 
-def answer_of(scene: render.Scene, severity: float, product: Product = PINS_27) -> Answer:
+def answer_of(scene: scenes.Scene, severity: float, product: Product = PINS_27) -> Answer:
     """Return what is true of a drawn part."""
     mode = scene["mode"][0][scene["exists"][0]]
     bad = np.flatnonzero(mode)
     return Answer(
-        "NOT_OK" if len(bad) else "OK", int((mode != render.MISSING).sum()),
-        tuple(render.MODES[mode[k]] for k in bad), tuple(product.pin_ids[k] for k in bad), severity,
+        "NOT_OK" if len(bad) else "OK", int((mode != MISSING).sum()),
+        tuple(MODES[mode[k]] for k in bad), tuple(product.pin_ids[k] for k in bad), severity,
     )  # fmt: skip
 
 
 def draw_frame(
     rng: np.random.Generator,
-    scene: render.Scene | None,
+    scene: scenes.Scene | None,
     pose: Pose,
     spread: float = 1.0,
     product: Product = PINS_27,
@@ -148,9 +150,9 @@ def encode_jpeg(rng: np.random.Generator, frame: Grey) -> bytes:
     return data.tobytes()
 
 
-def _with_features(scene: render.Scene, product: Product) -> render.Scene:
+def _with_features(scene: scenes.Scene, product: Product) -> scenes.Scene:
     """Add the housing's holes and marks."""
-    scene = render.copy_scene(scene)
+    scene = scenes.copy_scene(scene)
     rim = [[x, y, r * 1.35, 0.6, 1.0, 0.0, 0.0] for x, y, r in product.holes]
     hole = [[x, y, r, 0.05, 1.0, 0.0, 0.0] for x, y, r in product.holes]
     scene["blob"] = np.concatenate([np.array([rim + hole]), scene["blob"]], 1)
@@ -159,7 +161,7 @@ def _with_features(scene: render.Scene, product: Product) -> render.Scene:
 
 
 def _draw_part(
-    frame: npt.NDArray[np.float32], scene: render.Scene, pose: Pose, light: dict[str, npt.NDArray[np.float32]],
+    frame: npt.NDArray[np.float32], scene: scenes.Scene, pose: Pose, light: dict[str, npt.NDArray[np.float32]],
     product: Product,
 ) -> None:  # fmt: skip
     """Draw the part over the bench, at the pixels its housing can reach."""
@@ -262,16 +264,16 @@ def draw_part(seed: int, number: int, product: Product, many: bool = False) -> t
 
 def draw_demo(seed: int = 24) -> Iterator[tuple[str, bytes, Answer]]:
     """Yield the demo: ten good parts, twelve with each defect small and large, a cut-off file and an empty bench."""
-    small_large = [(mode, severity) for mode in range(1, len(render.MODES)) for severity in (0.1, 0.9)]
-    wanted = [(0, 0.0)] * 10 + small_large + [(render.BENT, 0.5), (render.MISSING, 0.5)]
+    small_large = [(mode, severity) for mode in range(1, len(MODES)) for severity in (0.1, 0.9)]
+    wanted = [(0, 0.0)] * 10 + small_large + [(BENT, 0.5), (MISSING, 0.5)]
     order = np.random.default_rng(seed).permutation(len(wanted))
     for number, k in enumerate(order, 1):
         rng = np.random.default_rng([seed, number])
         mode, severity = wanted[k]
         scene, answer = draw_scene(rng, 0)
         if mode:
-            pins = np.array([[rng.integers(3) * render.MAX_COLUMNS + rng.integers(9)]])
-            render.put_defects(rng, scene, pins, np.array([[mode]]), np.array([[severity]]))
+            pins = np.array([[rng.integers(3) * scenes.MAX_COLUMNS + rng.integers(9)]])
+            put_defects(rng, scene, pins, np.array([[mode]]), np.array([[severity]]))
             answer = answer_of(scene, severity)
         yield f"part-{number:02d}.jpg", _small_jpeg(draw_frame(rng, scene, draw_pose(rng))), answer
     rng = np.random.default_rng([seed, 99])
@@ -284,14 +286,14 @@ def draw_demo(seed: int = 24) -> Iterator[tuple[str, bytes, Answer]]:
 
 def draw_challenge(seed: int = 16) -> Iterator[tuple[str, bytes, Answer]]:
     """Yield the challenge: two good parts, and each defect a little beyond its limit."""
-    for number, mode in enumerate((0, 0, *range(1, len(render.MODES)))):
+    for number, mode in enumerate((0, 0, *range(1, len(MODES)))):
         rng = np.random.default_rng([seed, number])
         scene, answer = draw_scene(rng, 0)
         if mode:
-            pins = np.array([[rng.integers(3) * render.MAX_COLUMNS + rng.integers(9)]])
-            render.put_defects(rng, scene, pins, np.array([[mode]]), np.array([[LIMIT_SEVERITY]]))
+            pins = np.array([[rng.integers(3) * scenes.MAX_COLUMNS + rng.integers(9)]])
+            put_defects(rng, scene, pins, np.array([[mode]]), np.array([[LIMIT_SEVERITY]]))
             answer = answer_of(scene, LIMIT_SEVERITY)
-        name = f"limit-{render.MODES[mode]}.jpg" if mode else f"good-{number + 1}.jpg"
+        name = f"limit-{MODES[mode]}.jpg" if mode else f"good-{number + 1}.jpg"
         yield name, _small_jpeg(draw_frame(rng, scene, draw_pose(rng))), answer
 
 

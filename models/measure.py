@@ -20,9 +20,10 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 import cv2
+import defects
 import draw_frames
 import numpy as np
-import render
+import scenes
 
 from calibration import baseline
 from calibration.confidence import upper
@@ -160,8 +161,8 @@ def draw_negative(rng: np.random.Generator, kind: str) -> draw_frames.Grey:
         scene, _ = draw_frames.draw_scene(rng, 0)
         pose = draw_frames.Pose(rng.choice([-40.0, 1640.0]), rng.uniform(300, 900), 0.0, 1.0)
         return draw_frames.draw_frame(rng, scene, pose)
-    scene = render.draw_parts(rng, render.draw_designs(rng, 1))
-    if int(scene["rows"][0]) == render.PINS_27.rows and int(scene["columns"][0]) == render.PINS_27.columns:
+    scene = scenes.draw_parts(rng, scenes.draw_designs(rng, 1))
+    if int(scene["rows"][0]) == scenes.PINS_27.rows and int(scene["columns"][0]) == scenes.PINS_27.columns:
         return draw_negative(rng, kind)
     return draw_frames.draw_frame(rng, scene, draw_frames.NOMINAL)
 
@@ -217,7 +218,7 @@ def ask_table(parts: list[Line], ask: str) -> Line:
     single = [p for p in bad if len(set(p["modes"])) == 1]
     rows["found by mode"] = {
         mode: share(sum(right(p) for p in single if p["modes"][0] == mode), sum(p["modes"][0] == mode for p in single))
-        for mode in render.MODES[1:]
+        for mode in defects.MODES[1:]
     }
     rows["found by severity"] = {
         f"{k / 10:.1f}-{(k + 1) / 10:.1f}": share(*_of_severity(single, k, right)) for k in range(10)

@@ -21,11 +21,12 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 import cv2
+import defects
 import draw_frames
 import measure_products
 import numpy as np
 import products
-import render
+import scenes
 import targets
 from draw_frames import Answer, Pose
 from measure import Line, job_of
@@ -116,10 +117,10 @@ def bent(number: int) -> tuple[str, bytes, Answer]:
     rng = np.random.default_rng([SEED, 7 * 10**9, number])
     offset_t, design = bend_of(number), products.PINS_27.design
     scene, _ = draw_frames.draw_scene(rng, 0)
-    pin = rng.integers(design.rows) * render.MAX_COLUMNS + rng.integers(design.columns)
-    low, high = render.LIMITS_T[render.BENT]
+    pin = rng.integers(design.rows) * scenes.MAX_COLUMNS + rng.integers(design.columns)
+    low, high = defects.LIMITS_T[defects.BENT]
     severity = (offset_t - low) / (min(high, 1 / design.thickness - 1.04) - low)
-    render.put_defects(rng, scene, np.array([[pin]]), np.array([[render.BENT]]), np.array([[severity]]))
+    defects.put_defects(rng, scene, np.array([[pin]]), np.array([[defects.BENT]]), np.array([[severity]]))
     frame = draw_frames.draw_frame(rng, scene, draw_frames.draw_pose(rng))
     return (
         f"{offset_t:.2f}-{number:04d}.jpg",
@@ -144,10 +145,10 @@ def about_the_limit(number: int) -> tuple[str, bytes, Answer]:
     rng = np.random.default_rng([SEED, 8 * 10**9, number])
     scene, _ = draw_frames.draw_scene(rng, 0)
     design = products.PINS_27.design
-    places = rng.permutation(design.rows * design.columns)[: render.DEFECTS]
+    places = rng.permutation(design.rows * design.columns)[: scenes.DEFECTS]
     for k, place in enumerate(places):
-        pin = np.array([place // design.columns * render.MAX_COLUMNS + place % design.columns])
-        render.put_bends(rng, scene, k, pin, rng.uniform(*ABOUT_LIMIT_T, 1))
+        pin = np.array([place // design.columns * scenes.MAX_COLUMNS + place % design.columns])
+        defects.put_bends(rng, scene, k, pin, rng.uniform(*ABOUT_LIMIT_T, 1))
     frame = draw_frames.draw_frame(rng, scene, draw_frames.draw_pose(rng))
     return draw_frames.name_of(number), draw_frames.encode_jpeg(rng, frame), draw_frames.answer_of(scene, 0.0)
 

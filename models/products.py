@@ -1,12 +1,12 @@
 """The drawn products: the one that ships a LoRA, and five that no training has seen.
 
-A product is a design of `render` with its size in the camera and the housing around the pins. Lengths are in pitches,
-in the plane coordinates of `render`: the first pin stands at (0, 0).
+A product is a design of `scenes` with its size in the camera and the housing around the pins. Lengths are in pitches,
+in the plane coordinates of `scenes`: the first pin stands at (0, 0).
 """
 
 from dataclasses import dataclass
 
-import render
+import scenes
 
 Hole = tuple[float, float, float]
 """x, y, radius."""
@@ -17,12 +17,12 @@ class Product:
     """One product as the camera sees it."""
 
     name: str
-    design: render.Design
+    design: scenes.Design
     pitch_px: int
     housing: tuple[float, float, float, float]
     """Outer edges of the part: left, top, right, bottom."""
     holes: tuple[Hole, ...]
-    marks: tuple[render.Key, ...]
+    marks: tuple[scenes.Key, ...]
     reach_px: tuple[float, float]
     """How far the turned part with its shadow reaches from its middle, in x and y."""
 
@@ -45,7 +45,7 @@ class Product:
 
 
 PINS_27 = Product(
-    "pins-27", render.PINS_27, 38, (-3.0, -2.4, 11.0, 4.4),
+    "pins-27", scenes.PINS_27, 38, (-3.0, -2.4, 11.0, 4.4),
     ((-2.1, 0.0, 0.45), (10.1, 2.6, 0.38), (6.0, 3.8, 0.28)),
     (
         (2.0, -1.78, 3.3, -1.78, 0.20, 0.10), (8.9, -1.78, 9.9, -1.78, 0.13, 0.80), (-2.0, 2.4, -2.0, 3.5, 0.14, 0.75),
@@ -55,7 +55,7 @@ PINS_27 = Product(
 )  # fmt: skip
 HEADER_20 = Product(
     "header-20",  # square gold pins on black, 2 x 10, thin
-    render.Design(2, 10, 0.33, 8.0, 0.07, 0.86, 0.80, 0.30, 0.95, 0.01, pin_red=1.12, pin_blue=0.70), 44,
+    scenes.Design(2, 10, 0.33, 8.0, 0.07, 0.86, 0.80, 0.30, 0.95, 0.01, pin_red=1.12, pin_blue=0.70), 44,
     (-2.6, -2.5, 11.6, 3.5), ((-1.8, 0.3, 0.40), (10.8, 1.2, 0.34), (4.3, 2.75, 0.30)),
     (
         (0.3, -1.75, 1.6, -1.75, 0.18, 0.62), (6.6, -1.75, 7.2, -1.75, 0.14, 0.55), (9.2, 2.75, 10.4, 2.75, 0.16, 0.6),
@@ -65,7 +65,7 @@ HEADER_20 = Product(
 )  # fmt: skip
 ROUND_24 = Product(
     "round-24",  # round tin pins on green, 4 rows of 6, every second row shifted by half a pitch
-    render.Design(
+    scenes.Design(
         4, 6, 0.50, 2.0, 0.38, 0.80, 0.70, 0.55, 1.10, 0.03, row_pitch=0.87, stagger=0.5, floor_red=0.75,
         floor_blue=0.85,
     ), 40,
@@ -78,7 +78,7 @@ ROUND_24 = Product(
 )  # fmt: skip
 BLADE_8 = Product(
     "blade-8",  # silver blades, twice as long as wide, on a light housing, 1 x 8
-    render.Design(
+    scenes.Design(
         1, 8, 0.32, 8.0, 0.56, 0.93, 0.60, 0.78, 1.20, 0.015, blade=1.9, floor_red=1.08, floor_blue=0.82,
     ), 46,
     (-2.7, -2.6, 9.7, 2.6), ((-1.9, -0.5, 0.40), (8.9, 0.7, 0.34), (4.4, 1.9, 0.28)),
@@ -90,7 +90,7 @@ BLADE_8 = Product(
 )  # fmt: skip
 KEYED_24 = Product(
     "keyed-24",  # nearly square pins between keying walls, 3 x 8, grey camera
-    render.Design(
+    scenes.Design(
         3, 8, 0.44, 4.0, 0.16, 0.70, 0.90, 0.10, 0.90, 0.02,
         keys=((2.5, -0.85, 2.5, 2.85, 0.07, 0.45), (4.6, 0.5, 7.85, 0.5, 0.06, 0.42)),
     ), 34,
@@ -103,7 +103,7 @@ KEYED_24 = Product(
 )  # fmt: skip
 COPPER_25 = Product(
     "copper-25",  # round copper pins of low contrast on brown, 5 x 5, rows further apart than columns
-    render.Design(
+    scenes.Design(
         5, 5, 0.47, 2.0, 0.12, 0.52, 1.10, 0.25, 1.00, 0.04, row_pitch=1.15, floor_red=1.10, floor_blue=0.80,
         pin_red=1.30, pin_blue=0.62,
     ), 36,

@@ -6,8 +6,10 @@ The last few of each half are honest negatives (`UNDECIDABLE`), whose pixels the
 
 from dataclasses import dataclass
 
+import defects
 import numpy as np
 import render
+import scenes
 
 PASSED, DEFECTIVE, UNDECIDABLE = range(3)
 """Labels, in the order of station.report.JUDGEMENTS."""
@@ -31,7 +33,7 @@ class Variation:
     they teach where the limit lies, and how sure one can be of it. A third of the second twins stand beside another
     defect: dirt that hides one side of a pin looks like a tip that stands off."""
     mode_weights: tuple[float, ...] = (1, 1, 1, 1, 1)
-    """How often each defect is drawn on the target pin, of render.MODES from the second on."""
+    """How often each defect is drawn on the target pin, of defects.MODES from the second on."""
 
 
 BASE = Variation((0.85, 1.2), 9.0, 0.7, 0.35, 0.006)
@@ -48,30 +50,30 @@ def step_rng(seed: int, step: int) -> np.random.Generator:
 
 
 def draw_pairs(
-    rng: np.random.Generator, half: int, design: render.Design | None, more_defects: float, v: Variation
-) -> tuple[render.Scene, np.ndarray]:
+    rng: np.random.Generator, half: int, design: scenes.Design | None, more_defects: float, v: Variation
+) -> tuple[scenes.Scene, np.ndarray]:
     """Return 2 * half scenes (defective ones first, then their twins) and each one's target pin, shape (2 * half,)."""
-    designs = render.draw_designs(rng, half, design)
+    designs = scenes.draw_designs(rng, half, design)
     if design is not None:  # some of the honest negatives are really other products
-        for key, value in render.draw_designs(rng, _negatives(half)).items():
+        for key, value in scenes.draw_designs(rng, _negatives(half)).items():
             designs[key][half - _negatives(half) :] = value
-    good = render.draw_parts(rng, designs)
+    good = scenes.draw_parts(rng, designs)
     rows, columns = good["rows"].astype(int), good["columns"].astype(int)
     row, column = rng.integers(0, rows), rng.integers(0, columns)
-    target = row * render.MAX_COLUMNS + column
+    target = row * scenes.MAX_COLUMNS + column
     # a defect elsewhere is not the target's to report; mostly it is the next pin that is bad
     near = rng.random(half) < 0.7
     other_row = np.where(near, np.clip(row + rng.integers(-1, 2, half), 0, rows - 1), rng.integers(0, rows))
     other_column = np.where(near, np.clip(column + rng.integers(-1, 2, half), 0, columns - 1), rng.integers(0, columns))
-    other = other_row * render.MAX_COLUMNS + other_column
-    mode = rng.integers(1, len(render.MODES), half) * (rng.random(half) < more_defects) * (other != target)
-    render.put_defects(rng, good, other[:, None], mode[:, None], rng.random((half, 1)))
-    bad = render.copy_scene(good)
+    other = other_row * scenes.MAX_COLUMNS + other_column
+    mode = rng.integers(1, len(defects.MODES), half) * (rng.random(half) < more_defects) * (other != target)
+    defects.put_defects(rng, good, other[:, None], mode[:, None], rng.random((half, 1)))
+    bad = scenes.copy_scene(good)
     if v.limit_share:
         at_limit = rng.random(half) < v.limit_share
         beyond = at_limit & (rng.random(half) < BEYOND_SHARE)
-        render.put_bends(rng, bad, 1, target, beyond * (render.BEND_LIMIT_T + _off_limit(rng, half)))
-        render.put_bends(rng, good, 1, target, at_limit * (render.BEND_LIMIT_T - _off_limit(rng, half)))
+        defects.put_bends(rng, bad, 1, target, beyond * (defects.BEND_LIMIT_T + _off_limit(rng, half)))
+        defects.put_bends(rng, good, 1, target, at_limit * (defects.BEND_LIMIT_T - _off_limit(rng, half)))
     _put_targets(rng, bad, target, v.mode_weights)
     both = {key: np.concatenate([bad[key], good[key]]) for key in bad}
     both["part"] = np.arange(2 * half)
@@ -84,7 +86,7 @@ def _off_limit(rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 def _put_targets(
-    rng: np.random.Generator, scene: render.Scene, target: np.ndarray, mode_weights: tuple[float, ...]
+    rng: np.random.Generator, scene: scenes.Scene, target: np.ndarray, mode_weights: tuple[float, ...]
 ) -> None:
     """Put one defect on each target pin; slot 1, since a defect elsewhere holds slot 0. Small ones more often."""
     half = len(target)
@@ -93,7 +95,7 @@ def _put_targets(
     free = scene["mode"][np.arange(half), target] == 0
     pins = np.stack([target, target], 1)
     none = np.zeros(half, dtype=int)
-    render.put_defects(rng, scene, pins, np.stack([none, modes * free], 1), np.stack([severity, severity], 1))
+    defects.put_defects(rng, scene, pins, np.stack([none, modes * free], 1), np.stack([severity, severity], 1))
 
 
 def draw_views(rng: np.random.Generator, half: int, variation: Variation) -> dict[str, np.ndarray]:
@@ -120,7 +122,7 @@ def draw_views(rng: np.random.Generator, half: int, variation: Variation) -> dic
     return {key: np.concatenate([value, value]) for key, value in view.items()}
 
 
-def draw_negatives(rng: np.random.Generator, half: int, design: render.Design | None) -> np.ndarray:
+def draw_negatives(rng: np.random.Generator, half: int, design: scenes.Design | None) -> np.ndarray:
     """Return for each of 2 * half samples the index into NEGATIVES, or -1; the last ones of each half are negative."""
     count = _negatives(half)
     kind = np.full(half, -1)
@@ -135,17 +137,17 @@ def _negatives(half: int) -> int:
 
 
 def draw_pins(
-    rng: np.random.Generator, half: int, design: render.Design | None, v: Variation, more_defects: float = 0.35
+    rng: np.random.Generator, half: int, design: scenes.Design | None, v: Variation, more_defects: float = 0.35
 ) -> dict[str, np.ndarray]:
     """Return one batch for `ask: pins`, everything the camera needs and the labels `judgement` and `mode`."""
     scene, target = draw_pairs(rng, half, design, more_defects, v)
-    golden = render.draw_parts(rng, {key: scene[key][:half] for key in render.draw_designs(rng, 1)})
+    golden = scenes.draw_parts(rng, {key: scene[key][:half] for key in scenes.draw_designs(rng, 1)})
     golden = {key: np.concatenate([value, value]) for key, value in golden.items()}
     golden["part"] = np.arange(2 * half)
     negative = draw_negatives(rng, half, design)
     mode = scene["mode"][np.arange(2 * half), target]
     extent = rng.uniform(1.50, 1.90, half) if design is None else np.full(half, TILE_PX / PITCH_PX)
-    extent = extent * render.neighbour_distance({key: scene[key][:half] for key in ("row_pitch", "stagger", "rows")})
+    extent = extent * scenes.neighbour_distance({key: scene[key][:half] for key in ("row_pitch", "stagger", "rows")})
     batch = {f"scene.{key}": value for key, value in scene.items()}
     batch |= {f"golden.{key}": value for key, value in golden.items()}
     batch |= {f"view.{key}": value for key, value in draw_views(rng, half, v).items()}
@@ -157,11 +159,11 @@ def draw_pins(
 
 
 def draw_regions(
-    rng: np.random.Generator, half: int, design: render.Design | None, v: Variation, size: tuple[int, int]
+    rng: np.random.Generator, half: int, design: scenes.Design | None, v: Variation, size: tuple[int, int]
 ) -> dict[str, np.ndarray]:
     """Return one batch for `ask: report`; labels `count`, `judgement`, `mode`, `position` (first bad pin's index)."""
     batch = draw_pins(rng, half, design, v, more_defects=0.1)
-    width, height = render.extent({key[6:]: value for key, value in batch.items() if key.startswith("scene.")})
+    width, height = scenes.extent({key[6:]: value for key, value in batch.items() if key.startswith("scene.")})
     margin = rng.uniform(0.7, 1.1, half)
     pitch = np.minimum(size[0] / (width[:half] + 2 * margin), size[1] / (height[:half] + 2 * margin))
     pitch = np.minimum(pitch, 60.0) if design is None else np.full(half, float(PITCH_PX))
@@ -175,7 +177,7 @@ def draw_regions(
     # another product in the same housing begins at the same corner
     batch["centre_x"] = width / 2 if design is None else np.full(2 * half, (design.columns - 1) / 2)
     batch["centre_y"] = height / 2 if design is None else np.full(2 * half, (design.rows - 1) / 2)
-    batch["count"] = np.where(undecidable, 0, (batch["scene.exists"] & (mode != render.MISSING)).sum(axis=1))
+    batch["count"] = np.where(undecidable, 0, (batch["scene.exists"] & (mode != defects.MISSING)).sum(axis=1))
     batch["mode"] = np.where(undecidable, 0, mode[np.arange(2 * half), first])
     batch["position"] = np.where(undecidable | ~bad, -1, first)
     batch["judgement"] = np.where(undecidable, UNDECIDABLE, np.where(bad, DEFECTIVE, PASSED))

@@ -8,8 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import defects
 import numpy as np
-import render
 from PIL import Image
 from site_pins import RIM_PX, TILE_PX, UNDECIDABLE, Pixels, SitePins
 
@@ -97,7 +97,7 @@ def _mode_of(labels: list[Label], region: Region, pin: Pin) -> int | None:
     for label in known:
         modes = dict(zip(label.defect_positions, label.defect_modes, strict=False))
         if pin.pin_id in modes:
-            return render.MODES.index(modes[pin.pin_id])
+            return defects.MODES.index(modes[pin.pin_id])
         if label.evaluation is Evaluation.NOT_OK and not label.defect_positions:
             return None
     return 0

@@ -8,7 +8,7 @@ another place.
 
 import math
 
-import render
+import defects
 import torch
 import torch.nn.functional as F
 from site_pins import RIM_PX, TILE_PX, UNDECIDABLE, SitePins
@@ -42,11 +42,11 @@ class SiteBatches:
         self.good = torch.nonzero(self.mode == 0)[:, 0]
         self.bad = torch.nonzero(self.mode > 0)[:, 0]
         self.blind = torch.nonzero(self.mode == UNDECIDABLE)[:, 0]
-        real = torch.bincount(self.mode[self.bad], minlength=len(render.MODES)).tolist()
+        real = torch.bincount(self.mode[self.bad], minlength=len(defects.MODES)).tolist()
         lacking = tuple(mode for mode in modes if real[mode] < ENOUGH)
         self.modes = torch.tensor(lacking or modes, device=device)
         self.real_share = REAL_SHARE if lacking else 1.0
-        self.loose_share = LOOSE_SHARE if render.BENT in lacking else 0.0
+        self.loose_share = LOOSE_SHARE if defects.BENT in lacking else 0.0
 
     def _planes(self, pixels: object) -> torch.Tensor:
         planes = torch.as_tensor(pixels).to(self.device).permute(0, 3, 1, 2)
@@ -159,9 +159,9 @@ class SiteBatches:
         b = cos * sin * (long - wide)
         deformed = torch.lerp(tile, self._sampled(tile, 0 * a, 0 * a, a, b, b, d), mask)
         choices = {
-            render.MODES.index("missing"): missing, render.MODES.index("bent"): bent,
-            render.MODES.index("deformed"): deformed, render.MODES.index("contaminated"): self._dirty(tile, x, y),
-            render.MODES.index("short"): self._bridged(tile, x, y),
+            defects.MODES.index("missing"): missing, defects.MODES.index("bent"): bent,
+            defects.MODES.index("deformed"): deformed, defects.MODES.index("contaminated"): self._dirty(tile, x, y),
+            defects.MODES.index("short"): self._bridged(tile, x, y),
         }  # fmt: skip
         out = tile.clone()
         for number, picture in choices.items():

@@ -27,7 +27,7 @@ class SitePins:
     golden_of: npt.NDArray[np.int32]
     """(N,) index into golden."""
     mode: npt.NDArray[np.int32]
-    """(N,): index into render.MODES (0: none, it passes), or UNDECIDABLE."""
+    """(N,): index into defects.MODES (0: none, it passes), or UNDECIDABLE."""
 
     def save(self, path: Path) -> None:
         """Write one file."""

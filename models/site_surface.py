@@ -5,7 +5,7 @@ holes and bridges anywhere, and no moved tips. Golden picture and test are mirro
 any way; and the test moves against the golden picture by as much as registration leaves.
 """
 
-import render
+import defects
 import torch
 from site_edits import Batch, SiteBatches, shown
 from site_pins import RIM_PX, TILE_PX, SitePins
@@ -14,7 +14,7 @@ SHIFT_PX, GAIN, NOISE = 1.5, 0.1, 4.0
 """What registration leaves (deviation), the lamp's change and the noise in grey levels at most."""
 EDIT_REACH = 0.35
 """How far off the middle an edit lies, as a share of the tile."""
-CONTAMINATED, SHORT = render.MODES.index("contaminated"), render.MODES.index("short")
+CONTAMINATED, SHORT = defects.MODES.index("contaminated"), defects.MODES.index("short")
 REAL_SHARE = 0.6
 """Of the defective half, where the set has real defects."""
 

@@ -1,6 +1,6 @@
 """Trains pins-any, the LoRA that judges pins of any product: `python models/train_any.py --base DIR --out DIR`.
 
-Asked by pins only, on drawn products of every kind `render.draw_designs` knows: rows, pitch, staggering, round, square
+Asked by pins only, on drawn products of every kind `scenes.draw_designs` knows: rows, pitch, staggering, round, square
 and blade pins, plating and housing in grey and in colour, keying walls. One CUDA GPU, three minutes. Writes the adapter
 to DIR/adapter in 16 bit, the log and DIR/accuracy.json. Needs the `train` extra.
 """

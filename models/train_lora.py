@@ -23,8 +23,8 @@ import camera
 import lora
 import network
 import numpy as np
-import render
 import sampling
+import scenes
 import torch
 import training
 from PIL import Image
@@ -36,12 +36,12 @@ def golden_pixels(picture: Path, device: str) -> camera.Golden:
     """Return the tiles and the region of the shipped product's golden picture, its part in the middle."""
     grey = np.asarray(Image.open(picture).convert("L"))
     middle_x, middle_y, side = grey.shape[1] // 2, grey.shape[0] // 2, sampling.TILE_PX
-    tiles = np.zeros((render.MAX_PINS, side, side), np.float32)
-    for row in range(render.PINS_27.rows):
-        for column in range(render.PINS_27.columns):
-            x = middle_x + (column - (render.PINS_27.columns - 1) // 2) * sampling.PITCH_PX - side // 2
-            y = middle_y + (row - (render.PINS_27.rows - 1) // 2) * sampling.PITCH_PX - side // 2
-            tiles[row * render.MAX_COLUMNS + column] = grey[y : y + side, x : x + side]
+    tiles = np.zeros((scenes.MAX_PINS, side, side), np.float32)
+    for row in range(scenes.PINS_27.rows):
+        for column in range(scenes.PINS_27.columns):
+            x = middle_x + (column - (scenes.PINS_27.columns - 1) // 2) * sampling.PITCH_PX - side // 2
+            y = middle_y + (row - (scenes.PINS_27.rows - 1) // 2) * sampling.PITCH_PX - side // 2
+            tiles[row * scenes.MAX_COLUMNS + column] = grey[y : y + side, x : x + side]
     width, height = sampling.REGION_PX
     x, y = middle_x - width // 2, middle_y - height // 2
     region = grey[y : y + height, x : x + width].astype(np.float32)
@@ -74,7 +74,7 @@ def main() -> None:
     torch.set_float32_matmul_precision("high")
     plan = training.Plan(
         seed=arguments.seed, steps=arguments.steps, minutes=arguments.minutes, learning_rate=1.5e-3,
-        batch_pins=arguments.batch_pins, batch_report=arguments.batch_report, design=render.PINS_27,
+        batch_pins=arguments.batch_pins, batch_report=arguments.batch_report, design=scenes.PINS_27,
         variation=sampling.PRODUCT, out=arguments.out, compile=arguments.compile,
     )  # fmt: skip
     base = LlavaForConditionalGeneration.from_pretrained(arguments.base, dtype=torch.float32)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
-import render
+import defects
 import site_pins
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--train-only", action="store_true")
     parser.add_argument("--base", type=Path, default=BASE)
     parser.add_argument("--start", type=Path, help="adapter to go on from; pins-any on its own base, else a new one")
-    parser.add_argument("--modes", default=",".join(render.MODES[1:]), help="defects that are made by editing")
+    parser.add_argument("--modes", default=",".join(defects.MODES[1:]), help="defects that are made by editing")
     parser.add_argument(
         "--surface", action="store_true", help="no pins: tiles over a board; edits lie anywhere in them"
     )
@@ -55,8 +55,8 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--device", default="", help="cuda or cpu; cuda where there is one")
     arguments = parser.parse_args()
-    if unknown := set(arguments.modes.split(",")) - set(render.MODES[1:]):
-        parser.error(f"--modes: {', '.join(sorted(unknown))} cannot be made; known are {', '.join(render.MODES[1:])}")
+    if unknown := set(arguments.modes.split(",")) - set(defects.MODES[1:]):
+        parser.error(f"--modes: {', '.join(sorted(unknown))} cannot be made; known are {', '.join(defects.MODES[1:])}")
     if not (arguments.cut_only or arguments.adapter or importlib.util.find_spec("peft")):
         parser.error(
             "training needs PyTorch and PEFT: pip install -e '.[train]', or here --cut-only and train elsewhere"
@@ -123,7 +123,7 @@ def batches_of(arguments: argparse.Namespace, pins: site_pins.SitePins, device: 
 
     if arguments.surface:
         return site_surface.SurfaceBatches(pins, device, arguments.seed)
-    modes = tuple(render.MODES.index(mode) for mode in arguments.modes.split(","))
+    modes = tuple(defects.MODES.index(mode) for mode in arguments.modes.split(","))
     return site_edits.SiteBatches(pins, modes, device, arguments.seed)
 
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import camera
+import defects
 import network
 import numpy as np
-import render
 import sampling
+import scenes
 import tokenizer
 import torch
 import torch.nn.functional as F
@@ -36,7 +37,7 @@ class Plan:
     learning_rate: float
     batch_pins: int
     batch_report: int
-    design: render.Design | None
+    design: scenes.Design | None
     variation: sampling.Variation
     out: Path
     compile: bool
@@ -247,7 +248,7 @@ class Trainer:
         """Return the accuracy table on the GPU: per pin by mode, and the report asked both ways."""
         margin, judgement, mode, _ = self.answers("pins", count)
         rows: dict[str, object] = {"pins": self.measure_pins(count)}
-        for number, name in enumerate(render.MODES[1:], 1):
+        for number, name in enumerate(defects.MODES[1:], 1):
             here = (mode == number) & (judgement == 1)
             rows[f"escape {name}"] = round(float(((margin < 0) & here).sum() / here.sum().clip(min=1)), 5)
         good = torch.sort(margin[judgement == 0])[0]

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import defects
 import network
 import numpy as np
 import probe
-import render
+import scenes
 import site_cut
 import torch
 import torch.nn.functional as F
@@ -50,10 +51,10 @@ class Regions:
         mode = pins.mode.reshape(len(self.tests), -1).astype(np.int64)
         first = np.argmax(mode > 0, axis=1)
         bad = (mode > 0).any(axis=1)
-        place = first // columns * render.MAX_COLUMNS + first % columns
+        place = first // columns * scenes.MAX_COLUMNS + first % columns
         labels = {
             "judgement": bad.astype(np.int64), "mode": mode[np.arange(len(mode)), first],
-            "position": np.where(bad, place, -1), "count": (mode != render.MISSING).sum(axis=1),
+            "position": np.where(bad, place, -1), "count": (mode != defects.MISSING).sum(axis=1),
         }  # fmt: skip
         self.labels = {key: torch.from_numpy(value).to(device) for key, value in labels.items()}
         self.pin_bad = torch.from_numpy(mode > 0).to(device)

@@ -4,21 +4,22 @@ import dataclasses
 from pathlib import Path
 
 import cv2
+import defects
 import draw_frames
 import numpy as np
 import pytest
-import render
 import sampling
+import scenes
 
 ROOT = Path(__file__).parents[3]
-T = render.PINS_27.thickness
+T = scenes.PINS_27.thickness
 
 
-def scene_with(mode: int, severity: float, seed: int = 3) -> render.Scene:
+def scene_with(mode: int, severity: float, seed: int = 3) -> scenes.Scene:
     rng = np.random.default_rng(seed)
     scene, _ = draw_frames.draw_scene(rng, 0)
-    pins = np.array([[1 * render.MAX_COLUMNS + 4]])
-    render.put_defects(rng, scene, pins, np.array([[mode]]), np.array([[severity]]))
+    pins = np.array([[1 * scenes.MAX_COLUMNS + 4]])
+    defects.put_defects(rng, scene, pins, np.array([[mode]]), np.array([[severity]]))
     return scene
 
 
@@ -36,22 +37,22 @@ def test_the_same_seed_draws_the_same_set() -> None:
 
 @pytest.mark.parametrize(("severity", "offset_t"), [(0.0, 0.65), (1.0, 1 / T - 1.04)])
 def test_a_bend_begins_at_065_t_and_ends_short_of_the_neighbour(severity: float, offset_t: float) -> None:
-    x, y, _, level = scene_with(render.BENT, severity)["tip"][0, 0]
+    x, y, _, level = scene_with(defects.BENT, severity)["tip"][0, 0]
     assert np.hypot(x - 4, y - 1) / T == pytest.approx(offset_t, abs=1e-9)
     assert level > 0
 
 
 def test_no_good_pin_stands_further_off_than_the_benign_limit() -> None:
     rng = np.random.default_rng(1)
-    scene = render.draw_parts(rng, render.draw_designs(rng, 500, render.PINS_27))
-    assert np.hypot(scene["dx"], scene["dy"]).max() / T < render.BENIGN_BEND_T
+    scene = scenes.draw_parts(rng, scenes.draw_designs(rng, 500, scenes.PINS_27))
+    assert np.hypot(scene["dx"], scene["dy"]).max() / T < scenes.BENIGN_BEND_T
     assert not scene["mode"].any()
 
 
-@pytest.mark.parametrize("mode", range(1, len(render.MODES)))
+@pytest.mark.parametrize("mode", range(1, len(defects.MODES)))
 @pytest.mark.parametrize("severity", [0.0, 1.0])
 def test_every_defect_changes_the_picture_at_its_place(mode: int, severity: float) -> None:
-    good, bad = scene_with(render.NONE, 0.0), scene_with(mode, severity)
+    good, bad = scene_with(defects.NONE, 0.0), scene_with(mode, severity)
     frames = [
         draw_frames.draw_frame(np.random.default_rng(9), scene, draw_frames.NOMINAL, spread=0.0).astype(int)
         for scene in (good, bad)
@@ -62,32 +63,32 @@ def test_every_defect_changes_the_picture_at_its_place(mode: int, severity: floa
 
 
 def test_a_short_is_on_both_pins_and_a_missing_pin_lowers_the_count() -> None:
-    short = draw_frames.answer_of(scene_with(render.SHORT, 0.5), 0.5)
+    short = draw_frames.answer_of(scene_with(defects.SHORT, 0.5), 0.5)
     assert short.modes == ("short", "short")
     assert short.pin_count == 27
-    missing = draw_frames.answer_of(scene_with(render.MISSING, 0.5), 0.5)
+    missing = draw_frames.answer_of(scene_with(defects.MISSING, 0.5), 0.5)
     assert (missing.modes, missing.positions, missing.pin_count) == (("missing",), ("B5",), 26)
 
 
 def test_a_pin_has_one_defect_only() -> None:
     rng = np.random.default_rng(2)
-    scene = scene_with(render.MISSING, 0.5)
-    same = np.array([[1 * render.MAX_COLUMNS + 4]])
-    render.put_defects(rng, scene, same, np.array([[render.BENT]]), np.array([[0.5]]))
-    assert scene["mode"][0, same[0, 0]] == render.MISSING
+    scene = scene_with(defects.MISSING, 0.5)
+    same = np.array([[1 * scenes.MAX_COLUMNS + 4]])
+    defects.put_defects(rng, scene, same, np.array([[defects.BENT]]), np.array([[0.5]]))
+    assert scene["mode"][0, same[0, 0]] == defects.MISSING
     assert not scene["tip"].any()
 
 
-@pytest.mark.parametrize(("offset_t", "mode"), [(0.8, render.BENT), (0.51, render.BENT), (0.49, render.NONE)])
+@pytest.mark.parametrize(("offset_t", "mode"), [(0.8, defects.BENT), (0.51, defects.BENT), (0.49, defects.NONE)])
 def test_a_bend_about_the_limit_is_drawn_as_every_bend_is_and_passes_up_to_the_limit(
     offset_t: float, mode: int
 ) -> None:
     low, high = 0.65, 1 / T - 1.04
-    defect = scene_with(render.BENT, (offset_t - low) / (high - low))
+    defect = scene_with(defects.BENT, (offset_t - low) / (high - low))
     rng = np.random.default_rng(3)
     scene, _ = draw_frames.draw_scene(rng, 0)
-    pin = 1 * render.MAX_COLUMNS + 4
-    render.put_bends(rng, scene, 0, np.array([pin]), np.array([offset_t]))
+    pin = 1 * scenes.MAX_COLUMNS + 4
+    defects.put_bends(rng, scene, 0, np.array([pin]), np.array([offset_t]))
     assert scene["mode"][0, pin] == mode
     for key in ("tip", "bar", "drawn", "blob", "level"):
         assert np.allclose(scene[key], defect[key]), key
@@ -95,9 +96,9 @@ def test_a_bend_about_the_limit_is_drawn_as_every_bend_is_and_passes_up_to_the_l
 
 def test_pairs_about_the_limit_have_a_bend_on_each_side_of_it() -> None:
     variation = dataclasses.replace(sampling.PRODUCT, limit_share=1.0)
-    batch = sampling.draw_pins(sampling.step_rng(7, 0), 500, render.PINS_27, variation)
+    batch = sampling.draw_pins(sampling.step_rng(7, 0), 500, scenes.PINS_27, variation)
     tip, pin = batch["scene.tip"][:, 1], batch["target"]  # slot 1 is the target's
-    offset = np.hypot(tip[:, 0] - pin % render.MAX_COLUMNS, tip[:, 1] - pin // render.MAX_COLUMNS) / T
+    offset = np.hypot(tip[:, 0] - pin % scenes.MAX_COLUMNS, tip[:, 1] - pin // scenes.MAX_COLUMNS) / T
     bent, decidable = tip[:, 3] > 0, batch["negative"] < 0
     bad = batch["judgement"] == sampling.DEFECTIVE
     assert bent.mean() > 0.8, "but for pins that are short with a neighbour"
@@ -106,7 +107,7 @@ def test_pairs_about_the_limit_have_a_bend_on_each_side_of_it() -> None:
     assert near[0] == pytest.approx(near[1], abs=0.1), "as many on either side, or the limit moves"
     other = ~bent[:500] & bent[500:] & decidable[:500]
     assert other.mean() == pytest.approx(0.3, abs=0.1), "a bend that passes beside another defect, most of all dirt"
-    soiled = batch["mode"][:500] == render.CONTAMINATED
+    soiled = batch["mode"][:500] == defects.CONTAMINATED
     assert (other & soiled).sum() > 0.35 * other.sum()
 
 
@@ -114,7 +115,7 @@ def test_pictures_of_other_trainings_have_no_bend_that_passes() -> None:
     batch = sampling.draw_pins(sampling.step_rng(7, 0), 64, None, sampling.BASE)
     tips = batch["scene.tip"][:, :, 3] > 0
     assert tips.any()
-    assert (tips.sum(1) <= (batch["scene.mode"] == render.BENT).sum(1)).all()
+    assert (tips.sum(1) <= (batch["scene.mode"] == defects.BENT).sum(1)).all()
 
 
 def test_twins_differ_in_the_target_only_and_labels_follow_the_scene() -> None:

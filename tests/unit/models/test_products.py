@@ -1,10 +1,11 @@
 """The five unseen products: they differ, are drawn as they are described, and are in no training."""
 
+import defects
 import draw_frames
 import numpy as np
 import products
 import pytest
-import render
+import scenes
 
 from calibration.lattice import Lattice
 from calibration.stagger import with_stagger
@@ -19,10 +20,10 @@ def test_the_shipped_product_is_none_of_the_unseen_ones() -> None:
 def test_a_missing_pin_changes_its_own_place_only(product: products.Product) -> None:
     rng = np.random.default_rng(4)
     good, _ = draw_frames.draw_scene(rng, 0, product=product)
-    bad = render.copy_scene(good)
+    bad = scenes.copy_scene(good)
     row, column = product.design.rows - 1, 1
-    pin = np.array([[row * render.MAX_COLUMNS + column]])
-    render.put_defects(rng, bad, pin, np.array([[render.MISSING]]), np.array([[0.5]]))
+    pin = np.array([[row * scenes.MAX_COLUMNS + column]])
+    defects.put_defects(rng, bad, pin, np.array([[defects.MISSING]]), np.array([[0.5]]))
     frames = [
         draw_frames.draw_frame(np.random.default_rng(9), scene, draw_frames.NOMINAL, 0.0, product).astype(int)
         for scene in (good, bad)
@@ -45,11 +46,11 @@ def test_a_grey_camera_gives_grey_and_a_coloured_one_the_platings_tint() -> None
 
 def test_twins_of_random_designs_share_keys_and_staggering() -> None:
     rng = np.random.default_rng(3)
-    designs = render.draw_designs(rng, 200)
+    designs = scenes.draw_designs(rng, 200)
     assert set(np.unique(designs["stagger"])) == {0.0, 0.5}
-    assert designs["key"].shape == (200, render.KEYS, 7)
+    assert designs["key"].shape == (200, scenes.KEYS, 7)
     gap = designs["row_pitch"] - designs["blade"] * designs["thickness"]
-    assert (gap / designs["thickness"]).min() > render.LIMITS_T[render.BENT][0], "a bend has room"
+    assert (gap / designs["thickness"]).min() > defects.LIMITS_T[defects.BENT][0], "a bend has room"
 
 
 def test_a_staggered_field_is_told_from_a_straight_one() -> None:
