@@ -266,6 +266,11 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytes
     assert "has more than 1 MiB" in message(tmp_path, labelme(ONE) + " " * 2**20)
 
 
+def test_a_list_of_names_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_bytes(b"pin\n" + b" " * 2**20)
+    assert "classes.txt: is larger than any list of names" in message(tmp_path, "0 0.5 0.5 0.1 0.1")
+
+
 @FILES
 @given(data=st.binary(max_size=300))
 def test_any_bytes_give_a_message(tmp_path: Path, data: bytes) -> None:
