@@ -55,7 +55,7 @@ BENDS, EARLY = 80, 320
 """Parts at each offset, and more at those that must pass: to prove 1 % of 1,600, no more than 9 may be rejected."""
 SEED = 9001
 """Never used in training."""
-CHANGES = {
+CHANGES: dict[str, dict[str, float]] = {
     "as it is": {}, "2 px right": {"x": 2}, "2 px left": {"x": -2}, "2 px down": {"y": 2}, "2 px up": {"y": -2},
     "1 degree": {"turn": 1}, "-1 degree": {"turn": -1}, "2 % larger": {"scale": 1.02}, "2 % smaller": {"scale": 0.98},
     "15 % lighter": {"gain": 1.15}, "15 % darker": {"gain": 0.85}, "noise": {"noise": 5}, "JPEG 90": {"jpeg": 90},
