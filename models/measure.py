@@ -32,12 +32,12 @@ from station.capture.crop import golden_crops
 from station.capture.gate import CaptureLimits
 from station.capture.prepare import Preparer, prepare_job
 from station.engine.llama import LlamaEngine
-from station.inspection import Inspection
 from station.judge import judge
 from station.measurement import with_measures
 from station.recipe import Recipe
 from station.recipe_file import load_recipe
 from station.records import Job, RegionCrop
+from station.shift_vote import VotingInspection
 
 Line = dict[str, Any]
 """One part, or one row of the table, as it is written to JSON."""
@@ -82,7 +82,7 @@ class Bench:
         self.preparer = Preparer(self.recipe, CaptureLimits(2**26, 10**8))
         golden = golden_crops(self.recipe)
         self.golden = {name: composite.pixels_of(crop) for name, crop in golden.items()}
-        self.inspections = {ask: Inspection(asking(self.recipe, ask), golden) for ask in ASKS}
+        self.inspections = {ask: VotingInspection(asking(self.recipe, ask), golden) for ask in ASKS}
         self.engines = {ask: LlamaEngine(manifest, threads=1, gpu_layers=0) for ask in ASKS}
         for ask, engine in self.engines.items():
             engine.prepare(self.inspections[ask].question)
@@ -128,6 +128,8 @@ class Bench:
         regions = None
         if job.failure is None:
             answers = self.engines[ask].ask(inspection.queries(job))
+            if doubts := inspection.doubts(job, answers):
+                answers = inspection.settled(answers, self.engines[ask].ask(doubts))
             regions = with_measures(inspection.regions(answers, 0.0), job, self.recipe.file.measurement)
         ms = 1e3 * (time.perf_counter() - start)
         judgement = judge(self.recipe, job, regions, None, None)
