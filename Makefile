@@ -22,7 +22,7 @@ help:
 	@echo "make bench   time the station and the shipped model on this machine"
 	@echo "make measure accuracy of the shipped model on 5,000 drawn parts; about an hour on two cores"
 	@echo "make measure-products   base and shipped model on five products that no training has seen"
-	@echo "make measure-targets    goal, measured and proof size of the accuracy targets T1 to T11; about an hour"
+	@echo "make measure-targets    goal, measured and proof size of the accuracy targets T1 to T11; two hours"
 	@echo "make measure-real  accuracy on real pictures in ../shared/data (or REAL_PICTURES); skipped without them"
 	@echo "make loop    from wrong verdicts to a trained, promoted model and back, on drawn pictures; 8 minutes, installs PyTorch"
 	@echo "make certificate  measure the shipped model's limits anew, after a change of what makes a score; 15 minutes"
@@ -97,7 +97,7 @@ loop: .venvs/train/.ready
 	.venvs/train/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH) -e '.[train]'
 	@touch $@
 
-# Other parts than those of any training, of the demo and of `make measure` (seed 9001).
+# Other parts than those of any training, of the demo and of `make measure` (seed 9002).
 certificate: setup
 	$(BIN)/python models/draw_frames.py --out run/pins-27-drawn --count 1600 --seed 7001
 	LOGNAME=project $(BIN)/station calibrate thresholds run/pins-27-drawn --max-escape 0.01 --max-reject 0.01

@@ -1,6 +1,6 @@
 """Judges what the accuracy targets need beyond `measure.py`, and prints goal, measured and proof of each target.
 
-    python models/measure_targets.py --out DIR         # goes on where it was stopped; 90 minutes on two cores
+    python models/measure_targets.py --out DIR         # goes on where it was stopped; two hours on two cores
     python models/measure_targets.py --out DIR --only T8
     python models/measure_targets.py --print           # from the results that are kept in models/pins-tiny/training
 
