@@ -102,6 +102,9 @@ class Registration(Record):
     """Mean normalised correlation of the fiducials, -1..1."""
     rotation_deg: float
     scale: float
+    tips_moved_px: float = 0.0
+    """How far all tips together stood off where the fiducials put them, golden px: the largest of shift, scale and turn
+    (at the farthest pin), which `tip_reach_px` bounds. The matrix has it in it. 0: not looked for."""
 
 
 class PinMeasure(Record):

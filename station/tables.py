@@ -159,7 +159,8 @@ def _place(found: Registration | None) -> str:
         return "no"
     (_, _, x), (_, _, y) = found.matrix
     pose = f"turned {found.rotation_deg:.2f} degrees, scale {found.scale:.4f}, golden (0, 0) at ({x:.1f}, {y:.1f}) px"
-    return f"{pose}; residual {found.residual_px:.2f} px, score {found.score:.2f}"
+    tips = f", tips moved {found.tips_moved_px:.1f} px" if found.tips_moved_px else ""
+    return f"{pose}; residual {found.residual_px:.2f} px, score {found.score:.2f}{tips}"
 
 
 def _print_verdict(out: Console, verdict: Verdict) -> None:

@@ -53,18 +53,19 @@ class TipFinder:
         """Return the registration by the tips; residual and score stay the fiducials'. Raises RegistrationError."""
         matrix = np.array(found.matrix)
         move = self._best(self._likeness(frame_bgr, matrix))
-        if np.abs(move).max() >= self._reach_px:
+        moved_px = float(np.abs(move).max())
+        if moved_px >= self._reach_px:
             raise RegistrationError(
                 Reason.BAD_REGISTRATION,
-                f"The pins all together lie {np.abs(move).max():.1f} px and more off their place, limit"
-                f" {self._reach_px:g} px.",
+                f"The pins all together lie {moved_px:.1f} px and more off their place, limit {self._reach_px:g} px.",
                 "Look at the picture: does the part lie level and at the golden picture's distance?",
             )
         matrix = _after(matrix, self._as_matrix(move))
         (a, b, c), (d, e, f) = matrix.tolist()
         return msgspec.structs.replace(
-            found, matrix=((a, b, c), (d, e, f)), rotation_deg=rotation_deg(matrix), scale=scale(matrix)
-        )
+            found, matrix=((a, b, c), (d, e, f)), rotation_deg=rotation_deg(matrix), scale=scale(matrix),
+            tips_moved_px=moved_px,
+        )  # fmt: skip
 
     def _likeness(self, frame_bgr: Image, matrix: Matrix) -> NDArray[np.float32]:
         """Return the squared likeness of each place of the golden grid to a tip, 0..1, from the pins' box on."""

@@ -72,6 +72,7 @@ _registrations = st.builds(
     score=_numbers,
     rotation_deg=_numbers,
     scale=_numbers,
+    tips_moved_px=_numbers,
 )
 _verdicts = st.builds(
     Verdict,

@@ -55,6 +55,9 @@ def test_all_tips_together_are_found_though_some_are_bent_and_one_is_missing(
     assert away.max() < 1.0
     assert (found.rotation_deg, found.scale) == pytest.approx((turn_deg, scale), abs=0.4)
     assert (found.residual_px, found.score) == (AS_FOUND.residual_px, AS_FOUND.score)
+    arm_px = float(np.linalg.norm(PLACES - PLACES.mean(0), axis=1).max())
+    moves = (*shift, np.deg2rad(turn_deg) * arm_px, (scale - 1) * arm_px)
+    assert found.tips_moved_px == pytest.approx(max(map(abs, moves)), abs=0.8)
 
 
 def test_where_nothing_is_like_a_tip_nothing_moves(finder: TipFinder) -> None:
