@@ -20,8 +20,9 @@ REAL_SHARE, ENOUGH = 0.5, 30
 BLIND_SHARE = 0.08
 SHIFT, TURN_DEG, SCALE, GAIN, NOISE, BLUR_PX = 0.10, 2.0, 0.03, 0.25, 7.0, 1.0
 """Changes of a test tile: shift in pitches (deviation), the others at most; noise in grey levels."""
-TIP = (0.14, 0.5)
-"""Radius of what counts as the tip, in pitches."""
+TIP, WHOLE_TIP = (0.14, 0.5), (0.3, 0.5)
+"""Radius of what counts as the tip, in pitches; and where its edge must lie inside, since stretching its flat middle
+changes nothing that could be seen."""
 BENT, LOOSE, LOOSE_SHARE = (0.28, 0.75), 0.18, 0.4
 """In pitches: how far a bent tip stands off, and how far a share of the good ones may where no real bent ones tell."""
 GLINT_SHARE = 0.25
@@ -145,28 +146,41 @@ class SiteBatches:
 
     def _edited(self, tile: torch.Tensor, mode: torch.Tensor) -> torch.Tensor:
         """Return the tiles, each with a defect of its mode."""
-        count, side = len(tile), tile.shape[-1]
-        radius = self._column(*TIP, count) * PITCH_PX
-        mask = self._disc(count, side, radius)[:, None]
-        x, y = self._grid(side)
-        missing = torch.lerp(tile, self._hole(tile, mask[:, 0]), mask)
-        bent = self._moved_tip(tile, self._column(*BENT, count) * PITCH_PX, self._column(0, 2 * math.pi, count))
+        x, y = self._grid(tile.shape[-1])
+        edits = {
+            defects.MISSING: self._emptied, defects.BENT: self._bent, defects.DEFORMED: self._deformed,
+            defects.CONTAMINATED: lambda some: self._dirty(some, x, y),
+            defects.SHORT: lambda some: self._bridged(some, x, y),
+        }  # fmt: skip
+        out = tile.clone()
+        for number, edit in edits.items():
+            here = torch.nonzero(mode == number)[:, 0]
+            if len(here):
+                out[here] = edit(tile[here])
+        return out.clip(0, 255)
+
+    def _tip_mask(self, tile: torch.Tensor, radius: tuple[float, float]) -> torch.Tensor:
+        return self._disc(len(tile), tile.shape[-1], self._column(*radius, len(tile)) * PITCH_PX)
+
+    def _emptied(self, tile: torch.Tensor) -> torch.Tensor:
+        """Erase the tip."""
+        mask = self._tip_mask(tile, TIP)
+        return torch.lerp(tile, self._hole(tile, mask), mask[:, None])
+
+    def _bent(self, tile: torch.Tensor) -> torch.Tensor:
+        """Put the tip elsewhere."""
+        count = len(tile)
+        return self._moved_tip(tile, self._column(*BENT, count) * PITCH_PX, self._column(0, 2 * math.pi, count))
+
+    def _deformed(self, tile: torch.Tensor) -> torch.Tensor:
+        """Stretch the tip along one direction, squeeze it across."""
+        count = len(tile)
         long, wide = self._column(0.4, 0.75, count), self._column(1.25, 1.9, count)
         turn = self._column(0, math.pi, count)
         cos, sin = torch.cos(turn), torch.sin(turn)
-        # stretched along one direction, squeezed across it
         a, d = cos**2 * long + sin**2 * wide, sin**2 * long + cos**2 * wide
         b = cos * sin * (long - wide)
-        deformed = torch.lerp(tile, self._sampled(tile, 0 * a, 0 * a, a, b, b, d), mask)
-        choices = {
-            defects.MODES.index("missing"): missing, defects.MODES.index("bent"): bent,
-            defects.MODES.index("deformed"): deformed, defects.MODES.index("contaminated"): self._dirty(tile, x, y),
-            defects.MODES.index("short"): self._bridged(tile, x, y),
-        }  # fmt: skip
-        out = tile.clone()
-        for number, picture in choices.items():
-            out = torch.where((mode == number)[:, None, None, None], picture, out)
-        return out.clip(0, 255)
+        return torch.lerp(tile, self._sampled(tile, 0 * a, 0 * a, a, b, b, d), self._tip_mask(tile, WHOLE_TIP)[:, None])
 
     def _colour(self, tile: torch.Tensor) -> torch.Tensor:
         """Return the colour of what is pasted: dark, bright, or the tile's own darkest or brightest."""
