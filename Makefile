@@ -8,13 +8,14 @@ READY := .venv/.ready
 
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc)
 
-.PHONY: help setup-cuda demo certificate carry-over test reliability test-export run check format setup bench measure measure-real measure-products measure-targets loop plc-acceptance
+.PHONY: help setup-cuda demo certificate carry-over test reliability test-export test-training run check format setup bench measure measure-real measure-products measure-targets loop plc-acceptance
 
 help:
 	@echo "make demo    watch the station judge the shipped pictures; no camera, GPU or PLC needed"
 	@echo "make test    run all tests"
 	@echo "make reliability  kill, cut power, fill disks: 20 minutes; as root for the power cuts"
 	@echo "make test-export   long tests of the exporter: other versions of transformers, llama.cpp's converter, fuzz"
+	@echo "make test-training   training on a CPU, a few steps; installs PyTorch into .venvs/train"
 	@echo "make run     start the station with config.yaml in the foreground; Ctrl-C ends it"
 	@echo "make check   formatting, lint, types, import rules"
 	@echo "make plc-acceptance   the long runs of the PLC's promises, half an hour; as root for the cable; writes run/plc-acceptance.md"
@@ -88,13 +89,17 @@ measure-targets: setup
 measure-real: setup
 	$(BIN)/python -m tests.bench.measure_real
 
+# What trains is not part of make test: PyTorch is some GB.
+test-training: .venvs/train/.ready
+	.venvs/train/bin/python -m pytest tests/training
+
 # A station that can train, in an environment of its own. TORCH names another build of PyTorch.
 loop: .venvs/train/.ready
 	PYTHONPATH=models .venvs/train/bin/python -m tests.bench.site_loop --out run/loop
 
 .venvs/train/.ready: pyproject.toml
 	$(PYTHON) -m venv .venvs/train
-	.venvs/train/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH) -e '.[train]'
+	.venvs/train/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH) -e '.[train,dev]'
 	@touch $@
 
 # Other parts than those of any training, of the demo and of `make measure` (seed 9002).
