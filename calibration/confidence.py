@@ -47,3 +47,13 @@ def at_most(k: int, n: int, p: float) -> float:
         for i in range(k + 1)
     ]
     return sum(map(math.exp, logs))
+
+
+def by_chance(k: int, n: int, other_k: int, other_n: int) -> float:
+    """Return how likely k of n or more are if the true share is no larger than where other_k of other_n were seen.
+
+    Fisher's exact test, one-sided (R. A. Fisher, The Design of Experiments, 1935).
+    """
+    hits, of = k + other_k, n + other_n
+    ways = sum(math.comb(n, i) * math.comb(other_n, hits - i) for i in range(k, min(n, hits) + 1))
+    return ways / math.comb(of, hits)

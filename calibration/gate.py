@@ -8,8 +8,9 @@ import hashlib
 from pathlib import Path
 
 from calibration import wordings
+from calibration.confidence import by_chance
 from calibration.evaluate import evaluate
-from calibration.evaluation import ModelReport
+from calibration.evaluation import ModelReport, Share
 from calibration.probing import probed
 from station.errors import OutputError
 from station.labels import FILE_NAME
@@ -17,7 +18,9 @@ from station.model_releases import Gate, write_gate
 from station.recipe_file import load_recipe
 from station.settings import Settings
 
-NO_MORE_THAN_ACTIVE = ("escapes", "false rejects", "undecidable, said OK", *wordings.RATES)
+NO_MORE_THAN_ACTIVE = ("escapes", "false rejects", "undecidable, said OK")
+CHANCE = 0.05
+"""One judgement of few that other words change is no reason by itself: it must be surer than that."""
 
 
 def compare(settings: Settings, candidate: Path, folder: Path, out: Path) -> Gate:
@@ -54,13 +57,13 @@ def _challenge(settings: Settings, candidate: Path) -> tuple[str, ...]:
 def shortcomings(active: ModelReport, new: ModelReport) -> tuple[str, ...]:
     """Return why the new release is not better; nothing when it is.
 
-    It must make no kind of error more often, hang on the words of the question no more, and must be right on more
-    pictures; on as many only if its probabilities are better too (log loss).
+    It must make no kind of error more often, hang on the words of the question no more than chance explains, and must
+    be right on more pictures; on as many only if its probabilities are better too (log loss).
     """
     found = [
         f"{name}: {new.rates[name].k} of {new.rates[name].n}, the active release {active.rates[name].k}"
-        for name in NO_MORE_THAN_ACTIVE
-        if name in new.rates and name in active.rates and new.rates[name].k > active.rates[name].k
+        for name in (*NO_MORE_THAN_ACTIVE, *wordings.RATES)
+        if name in new.rates and name in active.rates and _is_worse(name, new.rates[name], active.rates[name])
     ]
     right, before = new.rates["judgement right"], active.rates["judgement right"]
     surer = new.log_loss is not None and active.log_loss is not None and new.log_loss < active.log_loss
@@ -69,3 +72,9 @@ def shortcomings(active: ModelReport, new: ModelReport) -> tuple[str, ...]:
     if new.is_simulated or active.is_simulated:
         found.append("simulated: no model judged")
     return tuple(found)
+
+
+def _is_worse(name: str, new: Share, active: Share) -> bool:
+    if name in NO_MORE_THAN_ACTIVE:
+        return new.k > active.k
+    return by_chance(new.k, new.n, active.k, active.n) < CHANCE

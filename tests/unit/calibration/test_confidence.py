@@ -2,7 +2,7 @@
 
 import pytest
 
-from calibration.confidence import at_most, lower, parts_needed, upper
+from calibration.confidence import at_most, by_chance, lower, parts_needed, upper
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,11 @@ def test_limits_agree_with_scipy_where_it_is_installed(errors: int, of: int) -> 
 @pytest.mark.parametrize(("share", "errors", "needed"), [(0.01, 0, 299), (0.01, 1, 473), (0.01, 2, 628), (0.05, 0, 59)])
 def test_how_many_parts_prove_a_share(share: float, errors: int, needed: int) -> None:
     assert parts_needed(errors, share) == needed
+
+
+@pytest.mark.parametrize(
+    ("seen", "other", "chance"),
+    [((3, 4), (1, 4), 17 / 70), ((4, 4), (0, 4), 1 / 70), ((0, 16), (0, 16), 1.0), ((0, 5), (5, 5), 1.0)],
+)
+def test_fishers_tea_and_the_ends(seen: tuple[int, int], other: tuple[int, int], chance: float) -> None:
+    assert by_chance(*seen, *other) == pytest.approx(chance)

@@ -56,8 +56,9 @@ def test_a_release_that_hangs_on_the_words_more_is_not_better() -> None:
     before, new = report(OK, NOT_OK, NOT_OK, NOT_OK), report(OK, OK, NOT_OK, NOT_OK)
 
     def worded(model: ModelReport, changed: int) -> ModelReport:
-        return msgspec.structs.replace(model, rates=model.rates | {RATES[0]: share(changed, 4)})
+        return msgspec.structs.replace(model, rates=model.rates | {RATES[0]: share(changed, 24)})
 
-    assert shortcomings(worded(before, 1), worded(new, 1)) == ()
-    assert shortcomings(worded(before, 0), worded(new, 1)) == (f"{RATES[0]}: 1 of 4, the active release 0",)
-    assert shortcomings(before, worded(new, 1)) == (), "the active one could not be asked so"
+    assert shortcomings(worded(before, 4), worded(new, 4)) == ()
+    assert shortcomings(worded(before, 0), worded(new, 4)) == (), "4 of 24 are no proof: by chance in 5.5 of 100"
+    assert shortcomings(worded(before, 0), worded(new, 5)) == (f"{RATES[0]}: 5 of 24, the active release 0",)
+    assert shortcomings(before, worded(new, 24)) == (), "the active one could not be asked so"
