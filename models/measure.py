@@ -8,6 +8,7 @@ Writes DIR/parts.jsonl (one line a part, so that a stopped run goes on) and DIR/
 """
 
 import argparse
+import hashlib
 import json
 import multiprocessing
 import sys
@@ -193,6 +194,22 @@ def table(parts: list[Line], negatives: list[Line]) -> Line:
     return rows
 
 
+def claim(out: Path, manifest: Path, recipe: Path, seed: int) -> None:
+    """Make `out` the folder of this model, recipe and seed. Raises SystemExit where it holds results of others.
+
+    A measurement goes on where it was stopped; with another model or seed that would mix two into one figure.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "of.json"
+    files = {"model": manifest, "recipe": recipe}
+    here: Line = {kind: hashlib.sha256(file.read_bytes()).hexdigest() for kind, file in files.items()} | {"seed": seed}
+    if any(out.iterdir()) and not (path.exists() and json.loads(path.read_text()) == here):
+        raise SystemExit(
+            f"{out} holds results of another model, recipe or seed: delete it, or name another with --out."
+        )
+    path.write_text(json.dumps(here) + "\n")
+
+
 def number_of(line: Line) -> int:
     """Return which piece of work a line is the result of: parts from 0, negatives below 0."""
     return int(line["part"]) if "part" in line else -1 - int(line["negative"])
@@ -292,7 +309,7 @@ def read_arguments() -> argparse.Namespace:
 def main() -> None:
     """Measure, or go on measuring, and write the table."""
     arguments = read_arguments()
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    claim(arguments.out, arguments.manifest, arguments.recipe, arguments.seed)
     path = arguments.out / "parts.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     done = {number_of(line) for line in lines}

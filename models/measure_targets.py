@@ -29,7 +29,7 @@ import products
 import scenes
 import targets
 from draw_frames import Answer, Pose
-from measure import Line, job_of
+from measure import Line, claim, job_of
 
 from station import composite
 from station.capture.crop import golden_crops
@@ -246,7 +246,7 @@ def main() -> None:
     arguments = parser.parse_args()
     kept = KEPT / "measured-targets.json"
     if arguments.out:
-        arguments.out.mkdir(parents=True, exist_ok=True)
+        claim(arguments.out, arguments.manifest, load_settings(ROOT / "config.yaml").recipe, SEED)
         result = json.loads(kept.read_text())
         kept = arguments.out / "measured-targets.json"
         for name in arguments.only:

@@ -1,13 +1,14 @@
 """The figures of the targets' table, against cases whose answer is known."""
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import measure_targets
 import numpy as np
 import pytest
 import targets
-from measure import share
+from measure import claim, share
 
 
 def test_kappa_is_one_for_agreement_and_zero_for_chance() -> None:
@@ -62,3 +63,20 @@ def test_offsets_that_must_pass_are_drawn_five_times_as_often() -> None:
     total = measure_targets.BENDS * len(measure_targets.BEND_T) + measure_targets.EARLY * len(measure_targets.EARLY_T)
     drawn = Counter(measure_targets.bend_of(number) for number in range(total))
     assert drawn == {offset: 400 if offset <= 0.35 else 80 for offset in measure_targets.BEND_T}
+
+
+def test_a_folder_of_another_model_or_seed_is_not_gone_on_with(tmp_path: Path) -> None:
+    out, model, recipe = tmp_path / "out", tmp_path / "manifest.json", tmp_path / "recipe.yaml"
+    model.write_text("{}")
+    recipe.write_text("recipe: a")
+    claim(out, model, recipe, 9002)
+    (out / "parts.jsonl").write_text("{}")
+    claim(out, model, recipe, 9002)
+    with pytest.raises(SystemExit, match="another model, recipe or seed"):
+        claim(out, model, recipe, 9001)
+    model.write_text('{"another": 1}')
+    with pytest.raises(SystemExit, match="another model, recipe or seed"):
+        claim(out, model, recipe, 9002)
+    (out / "of.json").unlink()
+    with pytest.raises(SystemExit, match="another model, recipe or seed"):
+        claim(out, model, recipe, 9002)
