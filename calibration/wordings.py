@@ -35,7 +35,7 @@ FORM = "with colons"
 WORDINGS = (*INSTRUCTIONS, FORM)
 CHANGED, UNANSWERED = "changed, asked", "unanswered, asked"
 RATES = tuple(f"{CHANGED} {name}" for name in WORDINGS)
-"""Names of the shares that a new release must not have larger."""
+"""Names of the shares that a new release must not have larger than chance explains."""
 
 
 class ColonInspection(VotingInspection):
